@@ -1,0 +1,71 @@
+"""Genloom: write a generator in an afternoon, train it on a cluster, serve it."""
+
+from genloom.client import connect
+from genloom.data import (
+    AudioColumn,
+    ClassColumn,
+    Data,
+    IdColumn,
+    ImageColumn,
+    NotesColumn,
+    NumberColumn,
+    Row,
+    TensorColumn,
+    TextColumn,
+)
+from genloom.errors import GenloomError, PromptError
+from genloom.generator import (
+    CONTRACT,
+    Batch,
+    Example,
+    Generator,
+    Likelihood,
+    Predictor,
+    Prompt,
+    Trainable,
+)
+from genloom.objective import Loss, Objective, Optimizer
+from genloom.predictions import Embedding, Label, Prediction, Ranking, Value
+from genloom.pretrained import LoadedModel, ModelName, load_model
+from genloom.samples import Audio, Image, Note, Notes, Sample, Text
+
+__all__ = [
+    "CONTRACT",
+    "Audio",
+    "AudioColumn",
+    "Batch",
+    "ClassColumn",
+    "Data",
+    "Embedding",
+    "Example",
+    "Generator",
+    "GenloomError",
+    "IdColumn",
+    "Image",
+    "ImageColumn",
+    "Label",
+    "Likelihood",
+    "LoadedModel",
+    "Loss",
+    "ModelName",
+    "Note",
+    "Notes",
+    "NotesColumn",
+    "NumberColumn",
+    "Objective",
+    "Optimizer",
+    "Prediction",
+    "Predictor",
+    "Prompt",
+    "PromptError",
+    "Ranking",
+    "Row",
+    "Sample",
+    "TensorColumn",
+    "Text",
+    "TextColumn",
+    "Trainable",
+    "Value",
+    "connect",
+    "load_model",
+]

@@ -1,0 +1,163 @@
+"""What a team writes: a `Generator` or a `Predictor`. Read this file to write one.
+
+The class is a frozen pydantic model: its fields are its hyperparameters, so an instance is the
+configuration of the model. Two classes inside it type what goes in: `Data`, the columns that it
+learns from, and `Prompt`, what a caller may ask. The platform calls the methods:
+
+    build(data)                 once a process       the network, not yet trained
+    prepare(row, data)          on CPU workers       one row of the dataset → one example
+    collate(examples)           on the trainer       examples → one batch
+    loss(model, batch)          every step           one batch → its cost
+    generate(model, prompts)    when asked           prompts → samples
+"""
+
+import secrets
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from genloom import data as _data
+from genloom.data import Row
+from genloom.errors import PluginError
+from genloom.objective import Loss, Objective
+from genloom.predictions import Prediction
+from genloom.samples import Sample
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+CONTRACT = "1.0"
+"""The version of this contract: another major version is another contract, a higher minor one adds."""
+
+MAX_SEED = 2**31 - 1
+
+Example = Mapping[str, Any]
+"""One prepared row: name → numpy array, CPU tensor or number."""
+Batch = Mapping[str, Any]
+"""Examples stacked: name → tensor whose first dimension is the batch."""
+
+
+class Prompt(BaseModel):
+    """What a caller asks: one prompt, one answer. Generators add fields, documented and bounded.
+
+    It is the request's schema at the endpoint, the options of `genloom generate --prompt`, and the
+    playground's form. Fields may hold media: `picture: genloom.Image`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    seed: int = Field(default_factory=lambda: secrets.randbelow(MAX_SEED), ge=0, le=MAX_SEED)
+    """The same seed gives the same sample, whatever else is in the batch. Drawn where none is given."""
+
+
+@dataclass(frozen=True)
+class Likelihood:
+    """How probable a model finds data; gives bits per character, and the like."""
+
+    nats: "Tensor"
+    """The negative log-likelihood of each example (or its upper bound, as an ELBO gives), [batch]."""
+    units: "Tensor"
+    """How many units (characters, pixels) each example holds, [batch]."""
+
+
+class Trainable(BaseModel, ABC):
+    """What generators and predictors share: everything that training needs."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True, protected_namespaces=()
+    )
+
+    contract: ClassVar[str]
+    """The contract version that the class was written for: write `contract = "1.0"`."""
+    Data: ClassVar[type[_data.Data]] = _data.Data
+    """The columns that it learns from."""
+    Prompt: ClassVar[type[Prompt]] = Prompt
+    """What a caller may ask."""
+
+    @abstractmethod
+    def build(self, data: Any) -> "nn.Module":
+        """The network, with fresh weights.
+
+        Args:
+            data: This class's own `Data`: shapes, classes, vocabulary of the dataset.
+
+        Returns:
+            One module. Its children may be trained apart (see `objectives`). Keep on it whatever of
+            `data` generation needs; buffers that `loss` changes are saved, restored and kept equal
+            across the ranks. Draw weights from torch's global generator: the platform seeds it.
+        """
+
+    @abstractmethod
+    def prepare(self, row: Row, data: Any) -> Example:
+        """One row of the dataset as one example, on a CPU worker.
+
+        Augment here, with `row.rng`. Columns that are optional in `Data` may be missing in the row.
+        """
+
+    def collate(self, examples: Sequence[Example]) -> Batch:
+        """Examples as one batch: stacked, or padded where a generator overrides it."""
+        from torch.utils.data import default_collate
+
+        return default_collate([dict(example) for example in examples])
+
+    def loss(self, model: Any, batch: Any) -> Loss:
+        """The cost of a batch under the plain module `model`.
+
+        Call the module or its children as often as needed; gradients, precision and parallelism
+        are the platform's. A loss that draws random numbers draws them from torch's global generator.
+        """
+        raise PluginError(f"{type(self).__name__} defines neither loss() nor objectives()")
+
+    def objectives(self) -> Sequence[Objective]:
+        """The losses and the parts that they train; one that trains everything unless overridden."""
+        return [Objective("loss", self.loss)]
+
+    def likelihood(self, model: Any, batch: Any) -> Likelihood | None:
+        """How probable the model finds each example, or None where it gives no likelihood."""
+        return None
+
+    def check_prompt(self, prompt: Any, data: Any) -> None:
+        """Raise `genloom.PromptError` where this model cannot answer a prompt that its type allows,
+        such as a label beyond the dataset's classes."""
+
+
+class Generator(Trainable):
+    """A model that makes samples."""
+
+    makes: ClassVar[type[Sample]]
+    """What it makes: `Image`, `Text`, `Audio` or `Notes`."""
+
+    @abstractmethod
+    def generate(self, model: Any, prompts: Sequence[Any]) -> Sequence[Sample]:
+        """One sample for each prompt, in order.
+
+        Args:
+            model: The trained module, in evaluation mode, without gradients.
+            prompts: This class's own `Prompt`s. Draw the randomness of each from its `seed` alone.
+        """
+
+    def stream(self, model: Any, prompt: Any) -> Iterator[Sample]:
+        """The sample of one prompt in pieces, as they are made; all at once unless overridden."""
+        yield from self.generate(model, [prompt])
+
+
+class Predictor(Trainable):
+    """A model that answers with labels, values, rankings or features.
+
+    Its `Prompt` has the fields of a row without the target; `prepare` turns both into an example.
+    """
+
+    target: ClassVar[str] = "label"
+    """The column that it learns to predict; its evaluation compares with it."""
+
+    @abstractmethod
+    def predict(self, model: Any, batch: Any) -> Sequence[Prediction]:
+        """One prediction for each example of the batch, in order.
+
+        Args:
+            model: The trained module, in evaluation mode, without gradients.
+            batch: As `collate` makes it, of rows that may lack the target.
+        """

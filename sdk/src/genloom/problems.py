@@ -1,0 +1,64 @@
+"""Pydantic's validation errors as `Problem`s: the value, the rule and the remedy, in plain words."""
+
+import difflib
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from genloom.errors import Problem
+
+
+def problems_of(error: ValidationError, model: type[BaseModel], prefix: str = "") -> list[Problem]:
+    """Every error of a validation; `prefix` is where the model sits in the configuration."""
+    return [_problem(item, model, prefix) for item in error.errors(include_url=False)]
+
+
+def _problem(item: Any, model: type[BaseModel], prefix: str) -> Problem:
+    path = [str(part) for part in item["loc"]]
+    where = ".".join([*([prefix] if prefix else []), *path])
+    if item["type"] == "extra_forbidden":
+        known = fields_at(model, path[:-1])
+        close = difflib.get_close_matches(path[-1], known, n=1, cutoff=0.5)
+        remedy = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(known)}"
+        return Problem(where, repr(item["input"]), "there is no such key", remedy)
+    if item["type"] == "missing":
+        return Problem(where, "", "is required and missing", f"add {where}=…")
+    rule = item["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    return Problem(where, repr(item["input"]), rule, _remedy(item))
+
+
+def _remedy(item: Any) -> str:
+    """What to write instead, from the bound that was broken."""
+    bounds = item.get("ctx", {})
+    for bound, words in (
+        ("ge", "give {} or more"),
+        ("gt", "give more than {}"),
+        ("le", "give {} or less"),
+        ("lt", "give less than {}"),
+        ("multiple_of", "give a multiple of {}"),
+        ("expected", "give one of {}"),
+    ):
+        if bound in bounds:
+            return words.format(bounds[bound])
+    kinds = {"int": "a whole number", "float": "a number", "bool": "true or false", "string": "text"}
+    for kind, words in kinds.items():
+        if item["type"].startswith(kind):
+            return f"give {words}"
+    return "change it"
+
+
+def fields_at(model: type[BaseModel], path: list[str]) -> list[str]:
+    """The field names of the model that lies at a path of field names."""
+    here: Any = model
+    for part in path:
+        field = here.model_fields.get(part) if _is_model(here) else None
+        here = next(filter(_is_model, _types_of(field.annotation)), None) if field else None
+    return sorted(here.model_fields) if _is_model(here) else []
+
+
+def _types_of(annotation: Any) -> list[Any]:
+    return [annotation, *getattr(annotation, "__args__", ())]
+
+
+def _is_model(value: Any) -> bool:
+    return isinstance(value, type) and issubclass(value, BaseModel)

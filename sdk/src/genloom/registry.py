@@ -1,0 +1,148 @@
+"""Which plugins there are: `available()` lists them and imports nothing, `load()` imports one.
+
+A plugin is an entry point in the group "genloom.generators" whose name is the generator's name.
+"""
+
+import re
+from dataclasses import dataclass
+from importlib.metadata import Distribution, EntryPoint, distributions
+from typing import Any, TypeGuard
+
+from pydantic import ValidationError
+
+from genloom.errors import (
+    ContractMismatch,
+    InvalidConfig,
+    NameConflict,
+    PluginError,
+    Problem,
+    UnknownName,
+)
+from genloom.generator import CONTRACT, Generator, Predictor, Trainable
+from genloom.problems import problems_of
+
+GROUP = "genloom.generators"
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """An installed generator or predictor, not imported yet."""
+
+    name: str
+    package: str
+    """The distribution that brings it, as pip names it."""
+    version: str
+    """The distribution's version."""
+    entry_point: EntryPoint
+    rivals: tuple[str, ...] = ()
+    """Other packages that claim the same name."""
+
+
+def available() -> dict[str, Plugin]:
+    """All installed plugins by name, sorted. Nothing is imported."""
+    found: dict[str, list[Plugin]] = {}
+    seen: set[str] = set()
+    for distribution in distributions():
+        package = _normal(distribution)
+        if package in seen:
+            continue  # a development install is met twice on the path; the first one wins, as in import
+        seen.add(package)
+        for point in distribution.entry_points.select(group=GROUP):
+            plugin = Plugin(point.name, package, distribution.version, point)
+            found.setdefault(point.name, []).append(plugin)
+    return {name: _with_rivals(found[name]) for name in sorted(found)}
+
+
+def find(name: str) -> Plugin:
+    """One plugin by name, without importing it.
+
+    Raises:
+        UnknownName: None has that name; the nearest is named.
+        NameConflict: Two packages claim the name.
+    """
+    plugins = available()
+    if name not in plugins:
+        raise UnknownName(
+            "generator", name, plugins, "genloom plugins list shows them; pip install brings more"
+        )
+    plugin = plugins[name]
+    if plugin.rivals:
+        packages = [plugin.package, *plugin.rivals]
+        raise NameConflict(
+            f"the name {name!r} is claimed by {len(packages)} packages: {', '.join(packages)}; "
+            f"pip uninstall all but one of them"
+        )
+    return plugin
+
+
+def load(name: str) -> type[Trainable]:
+    """Import a plugin's class.
+
+    Raises:
+        UnknownName: None has that name.
+        NameConflict: Two packages claim the name.
+        PluginError: It cannot be imported, or is no generator; package and version are named.
+        ContractMismatch: It was written for another contract version; says what to install.
+    """
+    plugin = find(name)
+    origin = f"{name!r} of {plugin.package} {plugin.version}"
+    try:
+        loaded: object = plugin.entry_point.load()
+    except Exception as error:
+        raise PluginError(
+            f"the plugin {origin} cannot be imported: {type(error).__name__}: {error}; "
+            f"repair it or pip uninstall {plugin.package}"
+        ) from error
+    if not _is_trainable(loaded):
+        raise PluginError(f"the plugin {origin} is {loaded!r}, not a Generator or Predictor class")
+    _check_contract(loaded, plugin, origin)
+    return loaded
+
+
+def create(name: str, config: dict[str, Any]) -> Trainable:
+    """A configured generator.
+
+    Raises:
+        InvalidConfig: All the fields that are unknown, missing or out of bounds.
+    """
+    cls = load(name)
+    try:
+        return cls.model_validate(config)
+    except ValidationError as error:
+        raise InvalidConfig(f"the configuration of {name}", problems_of(error, cls)) from error
+
+
+def _is_trainable(value: object) -> TypeGuard[type[Trainable]]:
+    return isinstance(value, type) and issubclass(value, (Generator, Predictor))
+
+
+def _check_contract(cls: type[Trainable], plugin: Plugin, origin: str) -> None:
+    stated = getattr(cls, "contract", None)
+    if not isinstance(stated, str) or not re.fullmatch(r"\d+\.\d+", stated):
+        raise PluginError(
+            f'the plugin {origin} states no contract version; write contract = "{CONTRACT}" in '
+            f"{cls.__name__}"
+        )
+    wanted, ours = ([int(part) for part in text.split(".")] for text in (stated, CONTRACT))
+    if wanted[0] == ours[0] and wanted[1] <= ours[1]:
+        return
+    if wanted > ours:
+        remedy = f'pip install "genloom>={stated},<{wanted[0] + 1}"'
+    else:
+        remedy = f"pip install a {plugin.package} that is written for contract {ours[0]}"
+    raise ContractMismatch(
+        f"the plugin {origin} is written for contract {stated}, and this is {CONTRACT}; {remedy}"
+    )
+
+
+def _normal(distribution: Distribution) -> str:
+    return re.sub(r"[-_.]+", "-", distribution.metadata["Name"]).lower()
+
+
+def _with_rivals(claims: list[Plugin]) -> Plugin:
+    first = claims[0]
+    rivals = tuple(claim.package for claim in claims[1:])
+    return Plugin(first.name, first.package, first.version, first.entry_point, rivals)
+
+
+__all__ = ["GROUP", "Plugin", "Problem", "available", "create", "find", "load"]
