@@ -21,12 +21,12 @@ from genloom.generator import (
     Generator,
     Likelihood,
     Predictor,
-    Prompt,
     Trainable,
 )
 from genloom.objective import Loss, Objective, Optimizer
 from genloom.predictions import Embedding, Label, Prediction, Ranking, Value
 from genloom.pretrained import LoadedModel, ModelName, load_model
+from genloom.prompt import Prompt
 from genloom.samples import Audio, Image, Note, Notes, Sample, Text
 
 __all__ = [

@@ -9,8 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from genloom.errors import EndpointError, UnknownName
-from genloom.generator import Prompt
 from genloom.platforms import local_platform
+from genloom.prompt import Prompt
 from genloom.samples import Audio, Image, Notes, Sample, Text
 
 MEDIA: dict[str, type[Sample]] = {kind.media_type: kind for kind in (Image, Audio, Notes)}

@@ -11,15 +11,15 @@ learns from, and `Prompt`, what a caller may ask. The platform calls the methods
     generate(model, prompts)    when asked           prompts → samples
 """
 
-import secrets
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict
 
 from genloom import data as _data
+from genloom import prompt as _prompt
 from genloom.data import Row
 from genloom.errors import PluginError
 from genloom.objective import Loss, Objective
@@ -32,25 +32,10 @@ if TYPE_CHECKING:
 CONTRACT = "1.0"
 """The version of this contract: another major version is another contract, a higher minor one adds."""
 
-MAX_SEED = 2**31 - 1
-
 Example = Mapping[str, Any]
 """One prepared row: name → numpy array, CPU tensor or number."""
 Batch = Mapping[str, Any]
 """Examples stacked: name → tensor whose first dimension is the batch."""
-
-
-class Prompt(BaseModel):
-    """What a caller asks: one prompt, one answer. Generators add fields, documented and bounded.
-
-    It is the request's schema at the endpoint, the options of `genloom generate --prompt`, and the
-    playground's form. Fields may hold media: `picture: genloom.Image`.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-
-    seed: int = Field(default_factory=lambda: secrets.randbelow(MAX_SEED), ge=0, le=MAX_SEED)
-    """The same seed gives the same sample, whatever else is in the batch. Drawn where none is given."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +59,7 @@ class Trainable(BaseModel, ABC):
     """The contract version that the class was written for: write `contract = "1.0"`."""
     Data: ClassVar[type[_data.Data]] = _data.Data
     """The columns that it learns from."""
-    Prompt: ClassVar[type[Prompt]] = Prompt
+    Prompt: ClassVar[type[_prompt.Prompt]] = _prompt.Prompt
     """What a caller may ask."""
 
     @abstractmethod
@@ -101,7 +86,8 @@ class Trainable(BaseModel, ABC):
         """Examples as one batch: stacked, or padded where a generator overrides it."""
         from torch.utils.data import default_collate
 
-        return default_collate([dict(example) for example in examples])
+        batch: Batch = default_collate([dict(example) for example in examples])
+        return batch
 
     def loss(self, model: Any, batch: Any) -> Loss:
         """The cost of a batch under the plain module `model`.
@@ -120,8 +106,11 @@ class Trainable(BaseModel, ABC):
         return None
 
     def check_prompt(self, prompt: Any, data: Any) -> None:
-        """Raise `genloom.PromptError` where this model cannot answer a prompt that its type allows,
-        such as a label beyond the dataset's classes."""
+        """Raise `genloom.PromptError` where this model cannot answer the prompt.
+
+        Its type has been checked already; this is for what depends on the dataset, such as a label
+        beyond its classes.
+        """
 
 
 class Generator(Trainable):

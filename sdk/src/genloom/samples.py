@@ -155,7 +155,7 @@ class Image(Sample):
         import numpy as np
 
         scaled = self.array.astype(np.float32).transpose(2, 0, 1) / 255
-        return np.ascontiguousarray(scaled * (high - low) + low)
+        return np.ascontiguousarray(scaled * (high - low) + low, dtype=np.float32)
 
     def to_bytes(self) -> bytes:
         """The image as PNG."""
