@@ -1,0 +1,1 @@
+"""Everything that runs on the cluster. Start reading at `cli/train.py`."""

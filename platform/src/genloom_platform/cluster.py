@@ -1,0 +1,82 @@
+"""Connecting to Ray: the cluster that the environment names, or one on this machine."""
+
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from genloom.errors import GenloomError, RequestError
+
+CPUS_FOR_DATA = 1
+"""CPUs that are left to the data stream; without any, it would wait for ever, in silence."""
+MIN_LOCAL_CPUS = 4
+"""A cluster on this machine counts at least as many, so that two workers and the stream fit on a small one."""
+
+
+def connect(cpus: float = 0) -> None:
+    """Connect this process to Ray, once.
+
+    RAY_ADDRESS names a cluster; without it one is started on this machine, closed to all but this user,
+    that ends with this process. There, CPUs are slots and not cores: `cpus` more than the machine has
+    are shared, which is right for trying things out.
+
+    Args:
+        cpus: What the work will ask for, with what the data stream needs.
+
+    Raises:
+        GenloomError: The cluster cannot be reached.
+    """
+    import ray
+
+    os.environ.setdefault("RAY_AUTH_MODE", "token")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
+    if ray.is_initialized():
+        return
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    address = os.environ.get("RAY_ADDRESS")
+    # Workers import what this interpreter has, whatever folder they start in, and share its token.
+    quiet["runtime_env"] = {"env_vars": _environment()}
+    try:
+        if address:
+            ray.init(address=address, **quiet)
+        else:
+            slots = max(os.cpu_count() or 1, MIN_LOCAL_CPUS, int(cpus) + CPUS_FOR_DATA)
+            ray.init(num_cpus=slots, include_dashboard=False, **quiet)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        where = f"the cluster at {address}" if address else "a cluster on this machine"
+        raise GenloomError(f"cannot reach {where}: {error}; see genloom doctor") from error
+    finally:
+        _protect_token()
+
+
+def require(cpus: float, gpus: float) -> None:
+    """Raise RequestError where the cluster cannot give what a run asks for, and CPUs for its data."""
+    import ray
+
+    total: dict[str, float] = ray.cluster_resources()
+    for kind, wanted in (("CPU", cpus + CPUS_FOR_DATA), ("GPU", gpus)):
+        if wanted > total.get(kind, 0):
+            raise RequestError(
+                f"the run asks for {wanted:g} {kind}s (with {CPUS_FOR_DATA} CPU for its data), and the cluster "
+                f"has {total.get(kind, 0):g}; lower scale.workers, or add nodes"
+            )
+
+
+def _environment() -> dict[str, str]:
+    """What a worker's environment needs beyond the node's own."""
+    wanted = ("GENLOOM_STORE", "GENLOOM_TRACKING", "AWS_ENDPOINT_URL", "AWS_REGION", "PYTHONPATH")
+    carried = {name: os.environ[name] for name in wanted if name in os.environ}
+    return {"DS_ACCELERATOR": "cpu", **carried} if not _has_gpu() else carried
+
+
+def _has_gpu() -> bool:
+    return sys.platform == "linux" and Path("/proc/driver/nvidia").exists()
+
+
+def _protect_token() -> None:
+    """Ray writes its token readable by everyone; make it this user's alone."""
+    token = Path.home() / ".ray" / "auth_token"
+    if token.exists():
+        token.chmod(0o600)

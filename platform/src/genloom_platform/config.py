@@ -1,0 +1,217 @@
+"""`RunConfig`: all that describes a run, from one YAML file and `key.path=value` overrides.
+
+Errors come all at once, before anything is started or written.
+"""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import genloom
+import yaml
+from genloom import registry
+from genloom.errors import InvalidConfig, Problem, RequestError
+from genloom.problems import problems_of
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+OWNED_BY_THE_RUN = {
+    "train_batch_size": "global_batch",
+    "train_micro_batch_size_per_gpu": "accumulate",
+    "gradient_accumulation_steps": "accumulate",
+    "optimizer": "optimizer",
+    "bf16": "precision",
+    "fp16": "precision",
+    "torch_autocast": "precision",
+    "gradient_clipping": "clip",
+}
+"""Keys of DeepSpeed's JSON that the run states in a key of its own."""
+
+
+class Settings(BaseModel):
+    """The base of configuration: frozen, complete, unknown keys refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class Scale(Settings):
+    """How many workers train, and what each is given."""
+
+    workers: int = Field(1, ge=1)
+    """Data-parallel workers."""
+    cpus_per_worker: float = Field(1, gt=0)
+    gpus_per_worker: float = Field(0, ge=0)
+
+
+class Checkpoints(Settings):
+    """When a run is saved."""
+
+    every: int = Field(500, ge=1)
+    """Steps between two checkpoints; the last step always has one."""
+    keep: int = Field(2, ge=1)
+    """How many of the newest stay."""
+
+
+class RunConfig(Settings):
+    """One training."""
+
+    generator: dict[str, Any]
+    """The generator's name and its fields: `{name: image-vae, latent: 64}`."""
+    data: str
+    """The dataset: `name`, `name@version`."""
+    steps: int = Field(1000, ge=1)
+    """Optimizer steps in all."""
+    global_batch: int = Field(64, ge=1)
+    """Rows that all workers together read for a step (for each repeat of it); the same for every
+    number of workers."""
+    accumulate: int = Field(1, ge=1)
+    """Micro batches into which each worker splits its share, to fit its memory."""
+    optimizer: dict[str, Any] = Field(default_factory=dict)
+    """Optimizer settings for all objectives, over the generator's own: `{name: AdamW, lr: 1e-3}`."""
+    optimizers: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    """The same for one objective, by its name, over `optimizer`."""
+    clip: float = Field(0, ge=0)
+    """The greatest norm of a gradient; 0 leaves gradients as they are."""
+    average: float | None = Field(None, gt=0, lt=1)
+    """Decay of averaged weights, as in 0.999; evaluation and generation then use the average."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    deepspeed: dict[str, Any] = Field(default_factory=dict)
+    """DeepSpeed's own JSON, passed on as it is: `{zero_optimization: {stage: 2}}`."""
+    scale: Scale = Scale()
+    checkpoint: Checkpoints = Checkpoints()
+    log_every: int = Field(10, ge=1)
+    """Steps between two reports of metrics."""
+    evaluate: bool = True
+    """Evaluate the model on the dataset's test split before it is registered."""
+    seed: int = Field(0, ge=0)
+
+    @property
+    def generator_name(self) -> str:
+        """The name of the generator."""
+        return str(self.generator["name"])
+
+    def trainable(self) -> genloom.Trainable:
+        """The configured generator."""
+        return registry.create(self.generator_name, _without_name(self.generator))
+
+
+def resolve(values: Mapping[str, Any]) -> RunConfig:
+    """A checked configuration, with every field of the generator written out.
+
+    Raises:
+        InvalidConfig: All errors of the run and of the generator.
+        UnknownName: No generator has that name.
+    """
+    problems: list[Problem] = []
+    generator = values.get("generator")
+    trainable = None
+    if isinstance(generator, dict) and isinstance(generator.get("name"), str):
+        try:
+            trainable = registry.create(generator["name"], _without_name(generator))
+        except InvalidConfig as error:
+            problems += [
+                Problem(f"generator.{p.where}", p.value, p.rule, p.remedy) for p in error.problems
+            ]
+    else:
+        problems.append(
+            Problem("generator", repr(generator), "must hold a name", "give generator: {name: image-vae}")
+        )
+    config = None
+    try:
+        config = RunConfig.model_validate(dict(values))
+    except ValidationError as error:
+        problems += [p for p in problems_of(error, RunConfig) if p.where != "generator" or generator]
+    if config:
+        problems += [*_optimizer_problems(config), *_division_problems(config), *_deepspeed_problems(config)]
+    if problems or config is None or trainable is None:
+        raise InvalidConfig("the run's configuration", problems)
+    full = {"name": config.generator_name, **trainable.model_dump(mode="json")}
+    return config.model_copy(update={"generator": full})
+
+
+def read_values(source: str, overrides: Iterable[str]) -> dict[str, Any]:
+    """The raw configuration: a YAML file's, or `generator: {name: SOURCE}`, with overrides applied.
+
+    Raises:
+        RequestError: The file is missing or is no YAML mapping, or an override is no `key=value`.
+    """
+    values: Any = {"generator": {"name": source}}
+    if source.endswith((".yaml", ".yml")):
+        try:
+            values = yaml.safe_load(Path(source).read_text())
+        except OSError as error:
+            raise RequestError(f"cannot read {source}: {error.strerror}") from error
+        except yaml.YAMLError as error:
+            raise RequestError(f"{source} is not valid YAML: {error}") from error
+        if not isinstance(values, dict):
+            raise RequestError(f"{source} must hold keys and values, as in `steps: 1000`")
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        if not equals or not key:
+            raise RequestError(f"{override!r} is no setting; write key=value, as in steps=1000")
+        put(values, key, parse_value(text))
+    return values
+
+
+def parse_value(text: str) -> Any:
+    """A value as YAML reads it, and 1e-3 as the number that a person means."""
+    try:
+        return float(text) if "e" in text.lower() else yaml.safe_load(text)
+    except (ValueError, yaml.YAMLError):
+        try:
+            return yaml.safe_load(text)
+        except yaml.YAMLError:
+            return text
+
+
+def put(values: dict[str, Any], key: str, value: Any) -> None:
+    """Set a value at a dotted path. A first part that is no key of the run is the generator's."""
+    path = key.split(".")
+    if path[0] not in RunConfig.model_fields:
+        path = ["generator", *path]
+    for part in path[:-1]:
+        inner = values.setdefault(part, {})
+        if not isinstance(inner, dict):
+            raise RequestError(f"{key}: {part} is a value ({inner!r}), not a group of keys")
+        values = inner
+    values[path[-1]] = value
+
+
+def objective_optimizer(config: RunConfig, objective: genloom.Objective) -> genloom.Optimizer:
+    """An objective's optimizer: the run's words over the generator's over the defaults."""
+    own = objective.optimizer.model_dump(exclude_unset=True) if objective.optimizer else {}
+    own |= config.optimizer | config.optimizers.get(objective.name, {})
+    return genloom.Optimizer.model_validate(own)
+
+
+def _without_name(generator: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in generator.items() if key != "name"}
+
+
+def _optimizer_problems(config: RunConfig) -> list[Problem]:
+    problems: list[Problem] = []
+    places = {"optimizer": config.optimizer}
+    places |= {f"optimizers.{name}": settings for name, settings in config.optimizers.items()}
+    for where, settings in places.items():
+        try:
+            genloom.Optimizer.model_validate(settings)
+        except ValidationError as error:
+            problems += problems_of(error, genloom.Optimizer, where)
+    return problems
+
+
+def _division_problems(config: RunConfig) -> list[Problem]:
+    parts = config.scale.workers * config.accumulate
+    if config.global_batch % parts == 0:
+        return []
+    below = config.global_batch // parts * parts
+    near = " or ".join(str(n) for n in (below, below + parts) if n)
+    rule = f"must divide among {config.scale.workers} workers × {config.accumulate} micro batches"
+    return [Problem("global_batch", str(config.global_batch), rule, f"give {near}")]
+
+
+def _deepspeed_problems(config: RunConfig) -> list[Problem]:
+    return [
+        Problem(f"deepspeed.{key}", repr(config.deepspeed[key]), "is set by the run", f"use {ours} instead")
+        for key, ours in OWNED_BY_THE_RUN.items()
+        if key in config.deepspeed
+    ]

@@ -1,0 +1,186 @@
+"""The stream: a dataset's rows, in their order, prepared, as each worker's share of global batches.
+
+`Stream.blocks` is the whole of it for one process; `ray_dataset` runs the same on a cluster's CPU
+workers. There, every read task yields the blocks of one window in order, a block being one worker's
+share of one global batch; Ray Data keeps the order and deals the blocks out round robin.
+"""
+
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import genloom
+import numpy as np
+import pyarrow as pa
+from genloom.errors import DataError, GenloomError
+from numpy.typing import NDArray
+
+from genloom_platform.data import shards
+from genloom_platform.data.manifest import Manifest
+from genloom_platform.data.order import Order
+from genloom_platform.store import Store
+
+WINDOW_ROWS = 8192
+WINDOW_BYTES = 64 << 20
+
+Columns = Mapping[str, NDArray[Any]]
+"""Prepared examples: name → array whose first dimension is the rows."""
+
+
+@dataclass(frozen=True)
+class Stream:
+    """The endless sequence of one split's global batches."""
+
+    store: Store
+    manifest: Manifest
+    trainable: genloom.Trainable
+    global_batch: int
+    seed: int = 0
+    split: str = "train"
+
+    @cached_property
+    def data(self) -> genloom.Data:
+        """The facts of the dataset that the generator asked for."""
+        return self.manifest.facts_for(self.trainable)
+
+    @cached_property
+    def order(self) -> Order:
+        """Which row comes when."""
+        sizes = [rows for shard in self.manifest.shards_of(self.split) for rows in shard.chunks]
+        row_bytes = max(1, self.manifest.size_bytes // sum(self.manifest.splits.values()))
+        window_rows = max(WINDOW_ROWS, WINDOW_BYTES // row_bytes // 8)
+        batches = max(1, min(window_rows, 1 << 16) // self.global_batch)
+        return Order(sizes, self.manifest.digest, self.seed, self.global_batch, batches)
+
+    def blocks(self, start: int, stop: int, shares: int) -> Iterator[Columns]:
+        """The examples of global batches `start` … `stop` - 1, each in `shares` equal blocks."""
+        size = self.global_batch // shares
+        for begin, end in self.windows(start, stop):
+            rows, epochs = self.order.places(begin * self.global_batch, end * self.global_batch)
+            table, where = self._fetch(rows)
+            for at in range(0, len(rows), size):
+                part = slice(at, at + size)
+                yield self._examples(table.take(where[part]), rows[part], epochs[part])
+
+    def windows(self, start: int, stop: int) -> list[tuple[int, int]]:
+        """A range of global batches, cut where the windows of the order are."""
+        length = self.order.window // self.global_batch
+        cuts = [start, *range((start // length + 1) * length, stop, length), stop]
+        return list(zip(cuts[:-1], cuts[1:], strict=True))
+
+    def _fetch(self, rows: NDArray[np.int64]) -> tuple[pa.Table, NDArray[np.int64]]:
+        """The chunks that hold some rows as one table, and where in it each row stands."""
+        places = [
+            (shard, number)
+            for shard in self.manifest.shards_of(self.split)
+            for number in range(len(shard.chunks))
+        ]
+        sizes = np.array([shard.chunks[number] for shard, number in places])
+        starts = np.concatenate([[0], np.cumsum(sizes)])
+        chunk_of = np.searchsorted(starts, rows, side="right") - 1
+        needed = np.unique(chunk_of)
+        batches: list[pa.RecordBatch] = []
+        for shard in self.manifest.shards_of(self.split):
+            numbers = [places[chunk][1] for chunk in needed if places[chunk][0] is shard]
+            if numbers:
+                batches += shards.read_chunks(self.store, self.manifest, shard, numbers)
+        laid = np.zeros(len(sizes), np.int64)
+        laid[needed] = np.concatenate([[0], np.cumsum(sizes[needed])])[:-1]
+        table = pa.Table.from_batches(batches).select(self._wanted())
+        return table, laid[chunk_of] + rows - starts[chunk_of]
+
+    def _wanted(self) -> list[str]:
+        return [name for name in self.trainable.Data.model_fields if name in self.manifest.columns]
+
+    def _examples(self, table: pa.Table, rows: NDArray[np.int64], epochs: NDArray[np.int64]) -> Columns:
+        decoded = shards.decode(self.manifest.columns, table)
+        examples: list[genloom.Example] = []
+        for values, row, epoch in zip(decoded, rows, epochs, strict=True):
+            seeded = genloom.Row(values, (self.seed, int(epoch), int(row)))
+            examples.append(prepare(self.trainable, seeded, self.data, int(row)))
+        return stack(examples)
+
+
+def prepare(trainable: genloom.Trainable, row: genloom.Row, data: Any, number: int) -> genloom.Example:
+    """One prepared row; what goes wrong in the plugin is told with the row's number."""
+    try:
+        return trainable.prepare(row, data)
+    except GenloomError:
+        raise
+    except Exception as error:
+        name = f"{type(trainable).__name__}.prepare"
+        raise DataError(f"{name} failed on row {number}: {type(error).__name__}: {error}") from error
+
+
+def stack(examples: list[genloom.Example]) -> Columns:
+    """Examples as one array a name; an object array where shapes differ."""
+    columns: dict[str, NDArray[Any]] = {}
+    for name in examples[0]:
+        values = [np.asarray(example[name]) for example in examples]
+        if len({value.shape for value in values}) == 1:
+            columns[name] = np.stack(values)
+        else:
+            columns[name] = np.empty(len(values), object)
+            columns[name][:] = values
+    return columns
+
+
+def to_batch(trainable: genloom.Trainable, columns: Columns) -> genloom.Batch:
+    """Prepared examples as the generator's batch, on the CPU."""
+    import torch
+
+    stackable = all(array.dtype != object for array in columns.values())
+    if stackable and type(trainable).collate is genloom.Trainable.collate:
+        return {name: torch.tensor(array) for name, array in columns.items()}
+    count = len(next(iter(columns.values())))
+    return trainable.collate([{name: array[i] for name, array in columns.items()} for i in range(count)])
+
+
+def ray_dataset(stream: Stream, start: int, stop: int, workers: int) -> Any:
+    """Global batches `start` … `stop` - 1 as a Ray dataset, one block a worker and batch, in order."""
+    import ray.data
+    from ray.data.block import BlockMetadata
+    from ray.data.datasource import Datasource, ReadTask
+
+    windows = stream.windows(start, stop)
+
+    class Windows(Datasource):
+        """One read task for each window of the order."""
+
+        def estimate_inmemory_data_size(self) -> int | None:
+            return None
+
+        def get_read_tasks(
+            self, parallelism: int, per_task_row_limit: int | None = None, data_context: Any = None
+        ) -> list[ReadTask]:
+            return [self._task(begin, end) for begin, end in windows]
+
+        def _task(self, begin: int, end: int) -> ReadTask:
+            rows = (end - begin) * stream.global_batch
+            metadata = BlockMetadata(num_rows=rows, size_bytes=None, input_files=None, exec_stats=None)
+            return ReadTask(lambda: _arrow_blocks(stream, begin, end, workers), metadata)
+
+    return ray.data.read_datasource(Windows(), override_num_blocks=len(windows))
+
+
+def _arrow_blocks(stream: Stream, begin: int, end: int, workers: int) -> Iterator[pa.Table]:
+    from ray.data.block import BlockAccessor
+
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    for columns in stream.blocks(begin, end, workers):
+        yield BlockAccessor.batch_to_arrow_block(dict(columns))
+
+
+def local_batches(
+    stream: Stream, start: int, stop: int, rank: int = 0, workers: int = 1
+) -> Iterator[Columns]:
+    """One worker's share of global batches `start` … `stop` - 1, read in this process."""
+    for number, block in enumerate(stream.blocks(start, stop, workers)):
+        if number % workers == rank:
+            yield block
+
+
+Batches = Callable[[int], Iterator[Columns]]
+"""Given a global batch's number, one worker's share of that batch and of all that follow."""

@@ -1,0 +1,197 @@
+"""A store: the URL under which datasets, runs and models live, and how files get in and out.
+
+    <store>/datasets/<name>/<version>.json        a dataset's manifest, written last
+    <store>/datasets/<name>/<import>/…            its shards
+    <store>/runs/<run>/…                          configuration, status, checkpoints, logs
+    <store>/models/<name>/<run>/…                 released weights and their description
+    <store>/mlflow.db                             tracking and registry, where the store is a folder
+
+A file is written whole or not at all. Whatever consists of several files is committed by the one
+that is written last: its manifest.
+"""
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+from urllib.parse import urlsplit
+
+import pyarrow.fs as pafs
+from genloom.errors import RequestError, StoreError
+
+DEFAULT_STORE = Path.home() / ".genloom" / "store"
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
+
+
+def identifier(kind: str, name: str) -> str:
+    """The name itself, where it is an identifier: it becomes a folder, and must never be a path.
+
+    Raises:
+        RequestError: It is not.
+    """
+    if not _NAME.fullmatch(name) or ".." in name:
+        raise RequestError(
+            f"{name!r} is no name for a {kind}: lower-case letters, digits and . _ - are, "
+            f"starting with a letter or digit, at most 100 of them"
+        )
+    return name
+
+
+def default_url() -> str:
+    """The store of this process: the environment's GENLOOM_STORE, or a folder in the home."""
+    return os.environ.get("GENLOOM_STORE") or DEFAULT_STORE.as_uri()
+
+
+class Store:
+    """Files under one URL. Paths are relative to it, with forward slashes."""
+
+    def __init__(self, url: str | None = None) -> None:
+        url = url or default_url()
+        parts = urlsplit(url)
+        if parts.scheme == "s3" and parts.netloc:
+            self.fs: pafs.FileSystem = _s3()
+            self._root = f"{parts.netloc}{parts.path}".rstrip("/")
+            self.folder: Path | None = None
+            self.url = url.rstrip("/")
+        elif parts.scheme in ("file", ""):
+            self.folder = Path(parts.path).expanduser().absolute()
+            self.fs = pafs.LocalFileSystem()
+            self._root = str(self.folder)
+            self.url = self.folder.as_uri()
+        else:
+            raise RequestError(f"the store {url!r} is neither file:///… nor s3://bucket/…; give one of them")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Store, (self.url,)
+
+    def path(self, relative: str) -> str:
+        """A path as `self.fs` takes it."""
+        return f"{self._root}/{relative}"
+
+    def read(self, relative: str) -> bytes:
+        """A file's bytes.
+
+        Raises:
+            FileNotFoundError: There is none.
+        """
+        with self._explained("read", relative), self.fs.open_input_stream(self.path(relative)) as file:
+            return file.read()
+
+    def open(self, relative: str) -> BinaryIO:
+        """A file for reading at any place."""
+        with self._explained("read", relative):
+            return self.fs.open_input_file(self.path(relative))  # type: ignore[return-value]
+
+    def write(self, relative: str, data: bytes) -> None:
+        """Write a file, whole or not at all."""
+        with self._explained("write", relative):
+            target = self.path(relative)
+            if self.folder is None:
+                with self.fs.open_output_stream(target) as file:
+                    file.write(data)
+                return
+            Path(target).parent.mkdir(parents=True, exist_ok=True)
+            draft = f"{target}.{os.getpid()}.part"
+            with open(draft, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(draft, target)
+
+    def read_json(self, relative: str) -> Any:
+        """A JSON file's content."""
+        return json.loads(self.read(relative))
+
+    def write_json(self, relative: str, value: Any) -> None:
+        """Write a JSON file."""
+        self.write(relative, json.dumps(value, indent=1, ensure_ascii=False).encode())
+
+    def upload(self, local: Path, relative: str) -> tuple[int, str]:
+        """Copy a file into the store; returns its size in bytes and its SHA-256."""
+        digest = hashlib.sha256()
+        with self._explained("write", relative), open(local, "rb") as source:
+            target = self.path(relative)
+            if self.folder is not None:
+                Path(target).parent.mkdir(parents=True, exist_ok=True)
+            draft = target if self.folder is None else f"{target}.{os.getpid()}.part"
+            with self.fs.open_output_stream(draft) as file:
+                while block := source.read(1 << 22):
+                    digest.update(block)
+                    file.write(block)
+            if draft != target:
+                os.replace(draft, target)
+        return local.stat().st_size, digest.hexdigest()
+
+    def download(self, relative: str, local: Path) -> str:
+        """Copy a file out of the store; returns its SHA-256."""
+        digest = hashlib.sha256()
+        local.parent.mkdir(parents=True, exist_ok=True)
+        with (
+            self._explained("read", relative),
+            self.fs.open_input_stream(self.path(relative)) as source,
+            open(local, "wb") as file,
+        ):
+            while block := source.read(1 << 22):
+                digest.update(block)
+                file.write(block)
+        return digest.hexdigest()
+
+    def names(self, folder: str) -> list[str]:
+        """The names of the files and folders in a folder, sorted; none where it is missing."""
+        with self._explained("list", folder):
+            selector = pafs.FileSelector(self.path(folder), allow_not_found=True)
+            found: list[pafs.FileInfo] = self.fs.get_file_info(selector)
+            return sorted(info.base_name for info in found if not info.base_name.endswith(".part"))
+
+    def exists(self, relative: str) -> bool:
+        """Whether there is a file of that path."""
+        with self._explained("read", relative):
+            return self.fs.get_file_info(self.path(relative)).type == pafs.FileType.File
+
+    def delete(self, folder: str) -> None:
+        """Remove a folder and all that is in it; nothing happens where it is missing."""
+        with self._explained("delete", folder):
+            if self.fs.get_file_info(self.path(folder)).type == pafs.FileType.Directory:
+                self.fs.delete_dir(self.path(folder))
+
+    def check_writable(self) -> None:
+        """Raise StoreError where nothing can be written, before any work is done."""
+        probe = f".probe-{os.getpid()}"
+        self.write(probe, b"")
+        with self._explained("delete", probe):
+            self.fs.delete_file(self.path(probe))
+
+    @contextmanager
+    def _explained(self, verb: str, relative: str) -> Iterator[None]:
+        try:
+            yield
+        except FileNotFoundError:
+            if verb in ("read", "list"):
+                raise
+            raise StoreError(f"cannot {verb} {self.url}/{relative}: no such bucket or folder") from None
+        except OSError as error:
+            reason = error.strerror or str(error).splitlines()[0]
+            raise StoreError(
+                f"cannot {verb} {self.url}/{relative}: {reason}; "
+                f"check the store's address, rights and free space (GENLOOM_STORE, --store)"
+            ) from error
+
+
+def _s3() -> pafs.FileSystem:
+    """S3 by the usual AWS environment; AWS_ENDPOINT_URL names another server than Amazon's."""
+    # Other servers than Amazon's refuse the trailing checksums that the AWS library adds by default (HTTP 411).
+    os.environ.setdefault("AWS_REQUEST_CHECKSUM_CALCULATION", "when_required")
+    endpoint = os.environ.get("AWS_ENDPOINT_URL")
+    parts = urlsplit(endpoint) if endpoint else None
+    return pafs.S3FileSystem(
+        endpoint_override=parts.netloc if parts else None,
+        scheme=parts.scheme if parts else "https",
+        region=os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1",
+        connect_timeout=10,
+        request_timeout=60,
+        allow_bucket_creation=False,
+    )
