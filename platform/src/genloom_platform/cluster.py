@@ -1,7 +1,9 @@
 """Connecting to Ray: the cluster that the environment names, or one on this machine."""
 
+import contextlib
 import logging
 import os
+import secrets
 import sys
 from pathlib import Path
 from typing import Any
@@ -27,11 +29,9 @@ def connect(cpus: float = 0) -> None:
     Raises:
         GenloomError: The cluster cannot be reached.
     """
+    _close()
     import ray
 
-    os.environ.setdefault("RAY_AUTH_MODE", "token")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
     if ray.is_initialized():
         return
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
@@ -43,12 +43,11 @@ def connect(cpus: float = 0) -> None:
             ray.init(address=address, **quiet)
         else:
             slots = max(os.cpu_count() or 1, MIN_LOCAL_CPUS, int(cpus) + CPUS_FOR_DATA)
-            ray.init(num_cpus=slots, include_dashboard=False, **quiet)
+            ray.init(num_cpus=slots, include_dashboard=False, _node_ip_address="127.0.0.1", **quiet)
     except (ConnectionError, RuntimeError, ValueError) as error:
         where = f"the cluster at {address}" if address else "a cluster on this machine"
         raise GenloomError(f"cannot reach {where}: {error}; see genloom doctor") from error
-    finally:
-        _protect_token()
+
 
 
 def require(cpus: float, gpus: float) -> None:
@@ -75,8 +74,21 @@ def _has_gpu() -> bool:
     return sys.platform == "linux" and Path("/proc/driver/nvidia").exists()
 
 
-def _protect_token() -> None:
-    """Ray writes its token readable by everyone; make it this user's alone."""
+def _close() -> None:
+    """Ask Ray for token authentication, with a token that only this user can read."""
+    if "ray" not in sys.modules:
+        # Ray reads its mode when it is imported; set later, its servers and this process would disagree.
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
+        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    if "RAY_AUTH_TOKEN" in os.environ or "RAY_AUTH_TOKEN_PATH" in os.environ:
+        return
     token = Path.home() / ".ray" / "auth_token"
-    if token.exists():
-        token.chmod(0o600)
+    if not token.exists():
+        # Ray itself would write it readable by everyone.
+        token.parent.mkdir(parents=True, exist_ok=True)
+        with (
+            contextlib.suppress(FileExistsError),  # another process was first; its token serves both
+            open(os.open(token, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file,
+        ):
+            file.write(secrets.token_hex(32))
+    token.chmod(0o600)

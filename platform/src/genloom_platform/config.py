@@ -58,6 +58,8 @@ class RunConfig(Settings):
     """The generator's name and its fields: `{name: image-vae, latent: 64}`."""
     data: str
     """The dataset: `name`, `name@version`."""
+    model: str | None = None
+    """The name under which the result is registered; the generator's where none is given."""
     steps: int = Field(1000, ge=1)
     """Optimizer steps in all."""
     global_batch: int = Field(64, ge=1)
@@ -88,6 +90,11 @@ class RunConfig(Settings):
     def generator_name(self) -> str:
         """The name of the generator."""
         return str(self.generator["name"])
+
+    @property
+    def model_name(self) -> str:
+        """The name under which the result is registered."""
+        return self.model or self.generator_name
 
     def trainable(self) -> genloom.Trainable:
         """The configured generator."""

@@ -1,13 +1,12 @@
 """The stream: a dataset's rows, in their order, prepared, as each worker's share of global batches.
 
 `Stream.blocks` is the whole of it for one process; `ray_dataset` runs the same on a cluster's CPU
-workers. There, every read task yields the blocks of one window in order, a block being one worker's
-share of one global batch; Ray Data keeps the order and deals the blocks out round robin.
+workers. There, every read task makes the shares of one window in order, each a block of one row;
+Ray Data keeps the order and deals the blocks out round robin.
 """
 
-import logging
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -16,12 +15,14 @@ import numpy as np
 import pyarrow as pa
 from genloom.errors import DataError, GenloomError
 from numpy.typing import NDArray
+from safetensors.numpy import load, save
 
 from genloom_platform.data import shards
 from genloom_platform.data.manifest import Manifest
 from genloom_platform.data.order import Order
 from genloom_platform.store import Store
 
+SHARE = "share"
 WINDOW_ROWS = 8192
 WINDOW_BYTES = 64 << 20
 
@@ -139,12 +140,13 @@ def to_batch(trainable: genloom.Trainable, columns: Columns) -> genloom.Batch:
 
 
 def ray_dataset(stream: Stream, start: int, stop: int, workers: int) -> Any:
-    """Global batches `start` … `stop` - 1 as a Ray dataset, one block a worker and batch, in order."""
+    """Global batches `start` … `stop` - 1 as a Ray dataset: one row a worker and batch, in order."""
     import ray.data
     from ray.data.block import BlockMetadata
     from ray.data.datasource import Datasource, ReadTask
 
     windows = stream.windows(start, stop)
+    stream = replace(stream)  # without what it has computed here: the order is cheap to make, not to send
 
     class Windows(Datasource):
         """One read task for each window of the order."""
@@ -158,19 +160,46 @@ def ray_dataset(stream: Stream, start: int, stop: int, workers: int) -> Any:
             return [self._task(begin, end) for begin, end in windows]
 
         def _task(self, begin: int, end: int) -> ReadTask:
-            rows = (end - begin) * stream.global_batch
+            rows = (end - begin) * workers
             metadata = BlockMetadata(num_rows=rows, size_bytes=None, input_files=None, exec_stats=None)
             return ReadTask(lambda: _arrow_blocks(stream, begin, end, workers), metadata)
 
-    return ray.data.read_datasource(Windows(), override_num_blocks=len(windows))
+    dataset = ray.data.read_datasource(Windows(), override_num_blocks=len(windows))
+    dataset.context.target_max_block_size = 1  # or Ray would join rows to larger blocks, across the workers
+    return dataset
 
 
 def _arrow_blocks(stream: Stream, begin: int, end: int, workers: int) -> Iterator[pa.Table]:
-    from ray.data.block import BlockAccessor
-
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    """Each share as one row, which cannot be torn apart or joined with another worker's."""
     for columns in stream.blocks(begin, end, workers):
-        yield BlockAccessor.batch_to_arrow_block(dict(columns))
+        yield pa.table({SHARE: pa.array([_pack(columns)], pa.large_binary())})
+
+
+def ray_batches(shard: Any) -> Iterator[Columns]:
+    """A worker's shares, as Ray Data hands them out."""
+    for table in shard.iter_batches(batch_size=1, batch_format="pyarrow", prefetch_batches=4):
+        yield _unpack(table.column(SHARE)[0].as_buffer())
+
+
+def _pack(columns: Columns) -> bytes:
+    """A share as safetensors; arrays of different shapes are numbered, as in "tokens/3"."""
+    flat: dict[str, NDArray[Any]] = {}
+    for name, array in columns.items():
+        if array.dtype == object:
+            flat |= {f"{name}/{index}": value for index, value in enumerate(array)}
+        else:
+            flat[name] = np.ascontiguousarray(array)
+    return save(flat)
+
+
+def _unpack(data: Any) -> Columns:
+    flat = load(bytes(data))
+    columns: dict[str, Any] = {name: array for name, array in flat.items() if "/" not in name}
+    for name in {key.partition("/")[0] for key in flat if "/" in key}:
+        count = sum(key.startswith(f"{name}/") for key in flat)
+        columns[name] = np.empty(count, object)
+        columns[name][:] = [flat[f"{name}/{index}"] for index in range(count)]
+    return columns
 
 
 def local_batches(

@@ -9,6 +9,7 @@ DeepSpeed's files are pickles, so nothing is loaded whose digest is not the one 
 import datetime
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch.distributed as dist
 from genloom.data import Facts
@@ -16,7 +17,9 @@ from genloom.errors import GenloomError, TrainingError
 from pydantic import ValidationError
 
 from genloom_platform.store import Store
-from genloom_platform.train.engine import Engine
+
+if TYPE_CHECKING:
+    from genloom_platform.train.engine import Engine
 
 
 class File(Facts):
@@ -42,7 +45,7 @@ def folder(run: str) -> str:
     return f"runs/{run}/checkpoints"
 
 
-def save(store: Store, run: str, engine: Engine, step: int) -> None:
+def save(store: Store, run: str, engine: "Engine", step: int) -> None:
     """Save the engine; all ranks call it, and it is committed when it returns on any."""
     place = f"{folder(run)}/{step:08d}"
     with tempfile.TemporaryDirectory(prefix="genloom-save-") as scratch:
@@ -84,7 +87,7 @@ def newest(store: Store, run: str) -> Checkpoint | None:
     return None
 
 
-def load(store: Store, run: str, engine: Engine, checkpoint: Checkpoint) -> int:
+def load(store: Store, run: str, engine: "Engine", checkpoint: Checkpoint) -> int:
     """Load a checkpoint into the engine; returns the steps that were done.
 
     Raises:
@@ -109,7 +112,7 @@ def load(store: Store, run: str, engine: Engine, checkpoint: Checkpoint) -> int:
     return checkpoint.step
 
 
-def zero_stage(engine: Engine) -> int:
+def zero_stage(engine: "Engine") -> int:
     """The ZeRO stage of a run."""
     return int(engine.config.deepspeed.get("zero_optimization", {}).get("stage", 0))
 

@@ -1,0 +1,1 @@
+"""Serving: registered models as an HTTP endpoint, on Ray Serve. Read `app.py` first."""

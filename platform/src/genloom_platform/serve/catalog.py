@@ -1,0 +1,70 @@
+"""What an endpoint serves, and which of it a request means."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+from genloom.errors import UnknownName
+
+from genloom_platform.serve.answers import ModelEntry, ModelList
+from genloom_platform.serve.errors import Refusal, from_name
+from genloom_platform.serve.model import Card
+
+Kind = Literal["generator", "predictor"]
+ROUTES: dict[Kind, str] = {"generator": "/v1/generate", "predictor": "/v1/predict"}
+
+
+class Catalog:
+    """The served models by id: the name, or `name@version` where several versions are served."""
+
+    def __init__(self, cards: Sequence[Card]) -> None:
+        names = [card.name for card in cards]
+        self.cards = {
+            card.name if names.count(card.name) == 1 else card.full_name: card for card in cards
+        }
+
+    def of_kind(self, kind: Kind) -> dict[str, Card]:
+        """The models of one kind, by id."""
+        return {name: card for name, card in self.cards.items() if card.kind == kind}
+
+    def listing(self) -> ModelList:
+        """What `GET /v1/models` answers."""
+        return ModelList(
+            data=[
+                ModelEntry(
+                    id=name,
+                    created=card.created,
+                    version=card.version,
+                    kind=card.kind,
+                    makes=card.makes,
+                )
+                for name, card in self.cards.items()
+            ]
+        )
+
+    def find(self, kind: Kind, name: str | None) -> Card:
+        """The model that a request means; where one of the kind is served, it need not be named.
+
+        Raises:
+            Refusal: It is not served, it is of the other kind, or it must be named.
+        """
+        candidates = self.of_kind(kind)
+        if name is None:
+            if len(candidates) == 1:
+                return next(iter(candidates.values()))
+            raise self._unnamed(kind, list(candidates))
+        by_name = self.cards | {card.full_name: card for card in self.cards.values()}
+        if name not in by_name:
+            raise from_name(UnknownName("model", name, self.cards))
+        card = by_name[name]
+        if card.kind != kind:
+            message = f"model = {name!r}: it is a {card.kind}; send this to {ROUTES[card.kind]}"
+            raise Refusal(422, "wrong_kind", message, param="model")
+        return card
+
+    def _unnamed(self, kind: Kind, candidates: list[str]) -> Refusal:
+        if not candidates:
+            message = f"no {kind} is served here; GET /v1/models lists what is"
+            return Refusal(404, "model_not_found", message)
+        known = ", ".join(candidates)
+        message = f"model is missing, and {len(candidates)} {kind}s are served; name one of {known}"
+        return Refusal(422, "missing_model", message, param="model")

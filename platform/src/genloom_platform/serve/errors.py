@@ -1,0 +1,111 @@
+"""What an endpoint answers where it cannot do what it was asked: `Refusal`, and its JSON.
+
+    {"error": {"message": "…", "type": "…", "param": "prompts.0.label", "code": "…"}}
+
+is the shape that clients of OpenAI's API know. The message gives the value, the rule and the remedy;
+it never holds a traceback, a path or a class of the inside.
+"""
+
+import http
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from fastapi.responses import JSONResponse
+from genloom.errors import InvalidConfig, Problem, PromptError, UnknownName
+from pydantic import BaseModel, Field
+
+INVALID = "invalid_request_error"
+SERVER = "server_error"
+MAX_PROBLEMS = 20
+"""Problems that an answer lists; the rest are counted."""
+MAX_SHOWN = 80
+"""Characters of a wrong value that an answer repeats."""
+
+
+class ErrorBody(BaseModel, use_attribute_docstrings=True):
+    """What went wrong."""
+
+    message: str
+    """The value, the rule and the remedy."""
+    type: str = Field(examples=[INVALID, "authentication_error", SERVER])
+    """Whose mistake it was, in broad classes."""
+    param: str | None
+    """The first part of the request that is wrong, as in `prompts.0.label`."""
+    code: str = Field(examples=["invalid_prompt"])
+    """The kind of mistake, for programs."""
+
+
+class ErrorAnswer(BaseModel):
+    """The body of every answer of status 400 and above."""
+
+    error: ErrorBody
+
+
+class Refusal(Exception):
+    """An answer of status 400 or above.
+
+    Attributes:
+        status: The HTTP status.
+        body: What the caller is told.
+        headers: Headers of the answer.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        message: str,
+        *,
+        param: str | None = None,
+        kind: str = INVALID,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.body = ErrorBody(message=message, type=kind, param=param, code=code)
+        self.headers = headers
+
+    def response(self) -> JSONResponse:
+        """The answer."""
+        content = ErrorAnswer(error=self.body).model_dump()
+        return JSONResponse(content, self.status, dict(self.headers or {}))
+
+
+def from_prompts(error: InvalidConfig | PromptError) -> Refusal:
+    """Prompts that a model cannot answer: 422, naming the first one that is wrong."""
+    where = error.problems[0].where if isinstance(error, InvalidConfig) else "prompts"
+    return Refusal(422, "invalid_prompt", str(error), param=where)
+
+
+def from_name(error: UnknownName) -> Refusal:
+    """A model that is not served here: 404."""
+    message = str(error) if error.nearest else f"{error}; GET /v1/models lists what is served"
+    return Refusal(404, "model_not_found", message, param="model")
+
+
+def from_status(status: int, detail: str, headers: Mapping[str, str] | None, request: Any) -> Refusal:
+    """A path or a method that does not exist, as the framework found out."""
+    asked = f"{request.method} {request.url.path}"
+    if status == http.HTTPStatus.NOT_FOUND:
+        message = f"there is no {asked}: the page /docs lists what there is"
+        return Refusal(status, "not_found", message)
+    if status == http.HTTPStatus.METHOD_NOT_ALLOWED:
+        allowed = (headers or {}).get("Allow", "another method")
+        message = f"{asked} is no such request: this path takes {allowed}; send that"
+        return Refusal(status, "method_not_allowed", message, headers=headers)
+    code = http.HTTPStatus(status).phrase.lower().replace(" ", "_")
+    return Refusal(status, code, detail, headers=headers)
+
+
+def listed(problems: Sequence[Problem]) -> list[Problem]:
+    """Problems as an answer lists them: not too many, and without pages of base64."""
+    short = [replace(problem, value=_short(problem.value)) for problem in problems[:MAX_PROBLEMS]]
+    if len(problems) > MAX_PROBLEMS:
+        rest = f"{len(problems) - MAX_PROBLEMS} more problems are not listed"
+        short.append(Problem("prompts", "", rest, "mend these first"))
+    return short
+
+
+def _short(value: str) -> str:
+    return value if len(value) <= MAX_SHOWN else f"{value[:MAX_SHOWN]}…"

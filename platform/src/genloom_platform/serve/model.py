@@ -1,0 +1,196 @@
+"""A model as an endpoint serves it: prompts as JSON in, batches through the network, answers out.
+
+It knows neither HTTP nor Ray. `replica.py` runs one in a process of its own.
+"""
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, cast
+
+from genloom import Audio, Generator, Image, LoadedModel, Predictor, Prompt, Row, Sample, Text
+from genloom.errors import InvalidConfig, PluginError, Problem, PromptError
+from genloom.problems import problems_of
+from pydantic import BaseModel, ValidationError
+
+from genloom_platform.serve.errors import listed
+
+MAX_MEDIA_BYTES = 256 << 20
+"""Decoded media that one request may hold: a small file can claim to be a large picture."""
+
+
+@dataclass(frozen=True)
+class Card:
+    """What an endpoint tells of a model."""
+
+    name: str
+    version: str
+    kind: Literal["generator", "predictor"]
+    makes: str
+    """What a generator makes ("image"), or the column that a predictor answers ("label")."""
+    created: int
+    """Unix time in seconds."""
+    prompt_schema: dict[str, Any]
+    """The JSON schema of its prompt; what it refers to lies under `#/components/schemas/`."""
+    definitions: dict[str, dict[str, Any]]
+    """The schemas that it refers to, by their names there."""
+
+    @property
+    def full_name(self) -> str:
+        """`name@version`."""
+        return f"{self.name}@{self.version}"
+
+
+class Served(ABC):
+    """A model that answers prompts."""
+
+    def __init__(self, loaded: LoadedModel, created: int) -> None:
+        self.loaded = loaded
+        self._created = created
+
+    def card(self) -> Card:
+        """What to tell of it."""
+        name, _, version = self.loaded.name.partition("@")
+        prefix = re.sub(r"[^A-Za-z0-9._-]", "_", f"{self.loaded.name}.")
+        schema = self.loaded.trainable.Prompt.model_json_schema(
+            ref_template=f"#/components/schemas/{prefix}{{model}}"
+        )
+        definitions = {prefix + key: value for key, value in schema.pop("$defs", {}).items()}
+        kind = "generator" if isinstance(self, ServedGenerator) else "predictor"
+        return Card(name, version, kind, self._makes(), self._created, schema, definitions)
+
+    def read(self, given: Sequence[Any]) -> list[Prompt]:
+        """Prompts from JSON, each checked.
+
+        Raises:
+            InvalidConfig: Some are wrong; all that is wrong with any of them is listed.
+        """
+        prompts: list[Prompt] = []
+        problems: list[Problem] = []
+        media_bytes = 0
+        for index, value in enumerate(given):
+            try:
+                prompt = self._read_one(value, f"prompts.{index}")
+            except InvalidConfig as error:
+                problems += error.problems
+                continue
+            prompts.append(prompt)
+            media_bytes += sum(map(_size_bytes, _samples_in(prompt)))
+            if media_bytes > MAX_MEDIA_BYTES:
+                rule = f"with it the request holds over {MAX_MEDIA_BYTES >> 20} MiB of decoded media"
+                problems.append(Problem(f"prompts.{index}", "", rule, "send fewer or smaller ones"))
+                break
+        if problems:
+            raise InvalidConfig(f"the request to {self.loaded.name}", listed(problems))
+        return prompts
+
+    def compute(self, prompts: Sequence[Prompt]) -> list[Any]:
+        """A batch of prompts through the network; in the place of each its result, or its exception.
+
+        Where the batch fails, each prompt is tried alone, so that one that the model cannot take
+        fails no other caller's.
+        """
+        import torch
+
+        try:
+            with torch.inference_mode():
+                results = list(self._compute(prompts))
+            if len(results) != len(prompts):
+                raise PluginError(
+                    f"{self.loaded.name} gave {len(results)} answers to {len(prompts)} prompts"
+                )
+        except Exception as error:
+            if len(prompts) == 1:
+                return [error]
+            return [self.compute([prompt])[0] for prompt in prompts]
+        return results
+
+    @abstractmethod
+    def answer(self, prompt: Prompt, result: Any) -> Any:
+        """A prompt's result as JSON."""
+
+    @abstractmethod
+    def _compute(self, prompts: Sequence[Any]) -> Sequence[Any]: ...
+
+    @abstractmethod
+    def _makes(self) -> str: ...
+
+    def _read_one(self, value: Any, where: str) -> Prompt:
+        trainable = self.loaded.trainable
+        try:
+            prompt = trainable.Prompt.model_validate(value)
+            trainable.check_prompt(prompt, self.loaded.data)
+        except ValidationError as error:
+            raise InvalidConfig(where, problems_of(error, trainable.Prompt, where)) from error
+        except PromptError as error:
+            rule, _, remedy = str(error).rpartition("; ")
+            problem = Problem(where, "", rule or remedy, remedy if rule else "change it")
+            raise InvalidConfig(where, [problem]) from error
+        return prompt
+
+
+class ServedGenerator(Served):
+    """A model that answers with samples."""
+
+    def answer(self, prompt: Prompt, result: Sample) -> Any:
+        """The sample, and the prompt that it is of: with its seed and defaults, without its media."""
+        media = {name for name, value in prompt if any(_samples_in(value))}
+        echo = prompt.model_dump(mode="json", exclude=media)
+        return {"seed": prompt.seed, "prompt": echo, "sample": result.to_json()}
+
+    def _compute(self, prompts: Sequence[Any]) -> Sequence[Any]:
+        return cast(Generator, self.loaded.trainable).generate(self.loaded.module, prompts)
+
+    def _makes(self) -> str:
+        return cast(Generator, self.loaded.trainable).makes.__name__.lower()
+
+
+class ServedPredictor(Served):
+    """A model that answers with predictions."""
+
+    def answer(self, prompt: Prompt, result: BaseModel) -> Any:
+        """The prediction."""
+        return result.model_dump(mode="json")
+
+    def _compute(self, prompts: Sequence[Any]) -> Sequence[Any]:
+        predictor = cast(Predictor, self.loaded.trainable)
+        examples = [predictor.prepare(_row(prompt), self.loaded.data) for prompt in prompts]
+        return predictor.predict(self.loaded.module, predictor.collate(examples))
+
+    def _makes(self) -> str:
+        return cast(Predictor, self.loaded.trainable).target
+
+
+def served(loaded: LoadedModel, created: int) -> Served:
+    """A loaded model as it is served."""
+    kind = ServedGenerator if isinstance(loaded.trainable, Generator) else ServedPredictor
+    return kind(loaded, created)
+
+
+def _row(prompt: Prompt) -> Row:
+    """A prompt as a row of the dataset: what it leaves open is missing there."""
+    values = {name: value for name, value in prompt if value is not None and name != "seed"}
+    return Row(values, (prompt.seed,))
+
+
+def _samples_in(value: Any) -> Iterator[Sample]:
+    """The media in a prompt or in one of its values; texts are no media."""
+    if isinstance(value, Sample):
+        if not isinstance(value, Text):
+            yield value
+    elif isinstance(value, BaseModel):
+        for _, inner in value:
+            yield from _samples_in(inner)
+    elif isinstance(value, Mapping):
+        yield from _samples_in(list(cast(Mapping[Any, Any], value).values()))
+    elif isinstance(value, (list, tuple, set, frozenset)):
+        for inner in cast(Sequence[Any], value):
+            yield from _samples_in(inner)
+
+
+def _size_bytes(sample: Sample) -> int:
+    """The memory that a decoded sample takes; a score takes next to nothing."""
+    if isinstance(sample, Image):
+        return sample.array.nbytes
+    return sample.waveform.nbytes if isinstance(sample, Audio) else 0

@@ -1,0 +1,143 @@
+"""The deployments of an endpoint: one process for each model, and one, the gateway, for the routes.
+
+A request goes from Serve's HTTP proxy to the Gateway (`app.py`), and from there to a ModelReplica, where
+it shares batches with others (`model.py`).
+"""
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from fastapi import FastAPI
+from genloom import LoadedModel, Prompt
+from genloom.errors import InvalidConfig, PromptError
+from ray import serve
+from ray.exceptions import RayActorError
+from ray.serve.handle import DeploymentHandle
+
+from genloom_platform.serve.app import create_app
+from genloom_platform.serve.errors import SERVER, Refusal
+from genloom_platform.serve.guard import MAX_REQUESTS
+from genloom_platform.serve.keys import Lock
+from genloom_platform.serve.model import Card, served
+
+MAX_BATCH = 64
+"""Prompts that a model is given at once."""
+BATCH_WAIT_S = 0.002
+"""How long the first prompt of a batch waits for others."""
+GATEWAY_CPUS = 0.1
+MODEL_CPUS = 1.0
+
+log = logging.getLogger("genloom.serve")
+
+
+# All that the gateway lets through may share batches. A model that cannot be loaded is told at once.
+@serve.deployment(
+    ray_actor_options={"num_cpus": MODEL_CPUS},
+    max_ongoing_requests=MAX_REQUESTS,
+    max_constructor_retry_count=1,
+)
+class ModelReplica:
+    """One model in a process of its own."""
+
+    def __init__(self, load: Callable[[], LoadedModel], created: int) -> None:
+        import torch
+
+        torch.set_num_threads(1)
+        self._model = served(load(), created)
+        self._worker = ThreadPoolExecutor(1, "model")
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    async def card(self) -> Card:
+        """What to tell of the model."""
+        return await asyncio.to_thread(self._model.card)
+
+    async def answer(self, given: Sequence[Any]) -> list[Any] | InvalidConfig | PromptError | Refusal:
+        """One answer for each prompt, or why there is none.
+
+        Errors are returned: raised ones would be logged, wrapped and counted as Serve's own failures.
+        """
+        try:
+            prompts = await asyncio.to_thread(self._model.read, given)
+        except InvalidConfig as error:
+            return error
+        results = await asyncio.gather(*(self._in_batch(prompt) for prompt in prompts))
+        for index, result in enumerate(results):
+            if isinstance(result, Exception):
+                return self._explain(index, prompts[index], result)
+        return await asyncio.to_thread(
+            lambda: [self._model.answer(*pair) for pair in zip(prompts, results, strict=True)]
+        )
+
+    async def _in_batch(self, prompt: Prompt) -> Any:
+        # Serve closes a batch after its wait even while the one before is computed, and then has a
+        # queue of small ones. So prompts stay out of it until the model is idle, and enter together.
+        await self._idle.wait()
+        return await self._batch(prompt)
+
+    @serve.batch(max_batch_size=MAX_BATCH, batch_wait_timeout_s=BATCH_WAIT_S)
+    async def _batch(self, prompts: list[Prompt]) -> list[Any]:
+        self._idle.clear()
+        try:
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(self._worker, self._model.compute, prompts)
+        finally:
+            self._idle.set()
+
+    def _explain(self, index: int, prompt: Prompt, error: Exception) -> PromptError | Refusal:
+        if isinstance(error, PromptError):
+            return PromptError(f"prompts.{index}: {error}")
+        number = secrets.token_hex(4)
+        log.error("failure %s: %s on %r", number, self._model.loaded.name, prompt, exc_info=error)
+        return Refusal(
+            500,
+            "model_failed",
+            f"prompts.{index}: {self._model.loaded.name} failed on this prompt (seed {prompt.seed}); "
+            f"the endpoint's log tells why, under failure {number}",
+            param=f"prompts.{index}",
+            kind=SERVER,
+        )
+
+
+class RayBackend:
+    """The models of an endpoint, reached through Serve's handles."""
+
+    def __init__(self, handles: dict[str, DeploymentHandle], cards: Sequence[Card]) -> None:
+        self._handles = handles
+        self._cards = cards
+
+    def models(self) -> Sequence[Card]:
+        """What is served."""
+        return self._cards
+
+    async def answer(self, model: str, prompts: Sequence[Any]) -> list[Any]:
+        """See `app.Backend`."""
+        try:
+            result = await self._handles[model].answer.remote(prompts)
+        except RayActorError:
+            message = f"{model} stopped meanwhile and is started again; ask again in some seconds"
+            headers = {"Retry-After": "5"}
+            raise Refusal(503, "model_stopped", message, kind=SERVER, headers=headers) from None
+        if isinstance(result, Exception):
+            raise result
+        return result
+
+
+# More requests than the guard lets through, so that it is the guard who refuses.
+@serve.deployment(ray_actor_options={"num_cpus": GATEWAY_CPUS}, max_ongoing_requests=4 * MAX_REQUESTS)
+@serve.ingress()  # pyright: ignore[reportUntypedClassDecorator]
+class Gateway:
+    """The routes."""
+
+    def __init__(self, lock: Lock | None, *models: DeploymentHandle) -> None:
+        self._lock = lock
+        self._models = models
+
+    async def __serve_build_asgi_app__(self) -> FastAPI:
+        cards = await asyncio.gather(*(model.card.remote() for model in self._models))
+        handles = {card.full_name: model for card, model in zip(cards, self._models, strict=True)}
+        return create_app(RayBackend(handles, cards), self._lock)

@@ -1,0 +1,162 @@
+"""The platform in team code: what `genloom.connect()` gives on a machine that has it installed.
+
+    studio = genloom.connect()
+    run = studio.train("image-vae", data="digits", steps=400)
+    run.model.generate(label=3)[0].save("three.png")
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+import genloom
+from genloom import Prompt, Sample
+from genloom.errors import PromptError
+from genloom.problems import problems_of
+from pydantic import ValidationError
+
+from genloom_platform.config import put, resolve
+from genloom_platform.data import manifest as manifests
+from genloom_platform.data.manifest import Manifest
+from genloom_platform.models import loading
+from genloom_platform.models.registry import Registry, Version
+from genloom_platform.store import Store
+
+
+class Session:
+    """The platform on one store. The words are the command line's."""
+
+    def __init__(self, store: str | None = None) -> None:
+        self.store = Store(store)
+
+    @property
+    def datasets(self) -> list[Manifest]:
+        """Every version of every dataset."""
+        return manifests.list_datasets(self.store)
+
+    @property
+    def models(self) -> "Models":
+        """The registered models, by `name`, `name@number` or `name@alias`."""
+        return Models(self.store)
+
+    def import_data(
+        self, format: str, source: str | None = None, dataset: str | None = None, **options: Any
+    ) -> Manifest:
+        """Bring a source into the store: `genloom data import`."""
+        from genloom_platform.data.imports import import_dataset
+
+        return import_dataset(self.store, format, source, dataset, options)
+
+    def train(self, generator: str, *, data: str, name: str | None = None, **settings: Any) -> "RunHandle":
+        """Train a generator and register the result: `genloom train`.
+
+        Args:
+            generator: Its name.
+            data: The dataset.
+            name: The run's name.
+            settings: Any key of the run or of the generator; a dot is written as two underscores, as in
+                `scale__workers=2`. `workers` is short for that one.
+        """
+        from genloom_platform.train import launch
+
+        values: dict[str, Any] = {"generator": {"name": generator}, "data": data}
+        for key, value in settings.items():
+            put(values, "scale.workers" if key == "workers" else key.replace("__", "."), value)
+        return RunHandle(self.store, launch.train(self.store, resolve(values), name=name))
+
+    def evaluate(self, model: str, **options: Any) -> dict[str, float]:
+        """Evaluate a registered model: `genloom evaluate`."""
+        from genloom_platform.evaluate.evaluate import evaluate
+
+        return evaluate(self.store, model, **options)[1]
+
+    def load_model(self, name: str) -> genloom.LoadedModel:
+        """A registered model's generator and module."""
+        return loading.load(self.store, name)
+
+
+class RunHandle:
+    """A run that has ended."""
+
+    def __init__(self, store: Store, trained: Any) -> None:
+        self._store, self._trained = store, trained
+        self.name: str = trained.run.name
+        self.state: str = trained.status.state
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """The last step's metrics, and the evaluation's."""
+        return dict(self._trained.status.metrics)
+
+    @property
+    def model(self) -> "ModelHandle":
+        """What was registered."""
+        return ModelHandle(self._store, self._trained.model)
+
+
+class Models(Mapping[str, "ModelHandle"]):
+    """The registered models of a store."""
+
+    def __init__(self, store: Store) -> None:
+        self._store, self._registry = store, Registry(store)
+
+    def __getitem__(self, reference: str) -> "ModelHandle":
+        return ModelHandle(self._store, self._registry.find(reference))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._registry.names())
+
+    def __len__(self) -> int:
+        return len(self._registry.names())
+
+
+class ModelHandle:
+    """A version of a model."""
+
+    def __init__(self, store: Store, version: Version) -> None:
+        self._store, self.version = store, version
+        self.name = version.full_name
+        self.metrics = version.metrics
+
+    @cached_property
+    def loaded(self) -> genloom.LoadedModel:
+        """Its generator and module."""
+        return loading.load_version(self._store, self.version)
+
+    def generate(
+        self,
+        prompts: Sequence[Prompt | Mapping[str, Any]] | None = None,
+        *,
+        count: int = 1,
+        **fields: Any,
+    ) -> list[Sample]:
+        """Make samples in this process: one for each prompt, or `count` of the one that `fields` describe.
+
+        Raises:
+            PromptError: A prompt that the model cannot answer.
+        """
+        import torch
+
+        generator = self.loaded.trainable
+        if not isinstance(generator, genloom.Generator):
+            raise PromptError(f"{self.name} is a predictor; it labels and makes no samples")
+        asked = prompts if prompts is not None else [fields] * count
+        checked = [check_prompt(generator, prompt, self.loaded.data) for prompt in asked]
+        with torch.inference_mode():
+            return list(generator.generate(self.loaded.module, checked)) if checked else []
+
+
+def check_prompt(trainable: genloom.Trainable, prompt: Prompt | Mapping[str, Any], data: Any) -> Prompt:
+    """A caller's prompt as the generator's own type.
+
+    Raises:
+        PromptError: All that is wrong with it.
+    """
+    if not isinstance(prompt, Prompt):
+        try:
+            prompt = type(trainable).Prompt.model_validate(dict(prompt))
+        except ValidationError as error:
+            problems = problems_of(error, type(trainable).Prompt)
+            raise PromptError("the prompt is wrong: " + "; ".join(map(str, problems))) from error
+    trainable.check_prompt(prompt, data)
+    return prompt

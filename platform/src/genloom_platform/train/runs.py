@@ -1,0 +1,99 @@
+"""Runs: what was started, and how it stands. `run.json` never changes, `status.json` is replaced.
+
+runs/<run>/run.json · status.json · checkpoints/ · logs/
+"""
+
+import datetime
+from typing import Literal
+
+from genloom.data import Facts
+from genloom.errors import RequestError, UnknownName
+
+from genloom_platform.config import RunConfig
+from genloom_platform.store import Store, identifier
+
+
+class Run(Facts):
+    """What was started."""
+
+    name: str
+    config: RunConfig
+    dataset: str
+    """`name@version`."""
+    package: str
+    package_version: str
+    tracking_id: str
+    """The run's id in MLflow."""
+    created_at: str
+
+
+class Status(Facts):
+    """How a run stands."""
+
+    state: Literal["running", "finished", "stopped", "failed"]
+    step: int = 0
+    metrics: dict[str, float] = {}
+    model: str | None = None
+    """`name@version` of what came out."""
+    message: str = ""
+    """Why it failed."""
+    updated_at: str = ""
+
+
+def new_name(store: Store, generator: str) -> str:
+    """A name for a run: the generator and the time, and a number where that is taken."""
+    stamp = datetime.datetime.now(datetime.UTC).strftime("%m%d-%H%M%S")
+    taken = set(store.names("runs"))
+    name, number = f"{generator}-{stamp}", 1
+    while name in taken:
+        number += 1
+        name = f"{generator}-{stamp}-{number}"
+    return name
+
+
+def claim(store: Store, name: str) -> str:
+    """The name, where no run has it.
+
+    Raises:
+        RequestError: One has.
+    """
+    if store.exists(f"runs/{identifier('run', name)}/run.json"):
+        raise RequestError(f"there is a run {name!r} already; give another name, or --resume {name}")
+    return name
+
+
+def create(store: Store, run: Run) -> None:
+    """Record a run that starts."""
+    store.write(f"runs/{run.name}/run.json", run.model_dump_json(indent=1).encode())
+    set_status(store, run.name, Status(state="running"))
+
+
+def find(store: Store, name: str) -> Run:
+    """A run by name.
+
+    Raises:
+        UnknownName: There is none.
+    """
+    names = store.names("runs")
+    if name not in names or not store.exists(f"runs/{name}/run.json"):
+        raise UnknownName("run", name, names, "genloom runs list shows them")
+    return Run.model_validate_json(store.read(f"runs/{name}/run.json"))
+
+
+def status(store: Store, name: str) -> Status:
+    """How a run stands."""
+    return Status.model_validate_json(store.read(f"runs/{name}/status.json"))
+
+
+def set_status(store: Store, name: str, status: Status) -> None:
+    """Replace a run's status."""
+    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    stamped = status.model_copy(update={"updated_at": now})
+    store.write(f"runs/{name}/status.json", stamped.model_dump_json(indent=1).encode())
+
+
+def list_runs(store: Store) -> list[tuple[Run, Status]]:
+    """Every run and how it stands, the newest first."""
+    names = [name for name in store.names("runs") if store.exists(f"runs/{name}/run.json")]
+    rows = [(find(store, name), status(store, name)) for name in names]
+    return sorted(rows, key=lambda row: row[0].created_at, reverse=True)
