@@ -10,9 +10,12 @@ from typing import Any, Literal
 import genloom
 import yaml
 from genloom import registry
-from genloom.errors import InvalidConfig, Problem, RequestError
+from genloom.errors import GenloomError, InvalidConfig, Problem, RequestError, UnknownName
 from genloom.problems import problems_of
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from genloom_platform.data import manifest as manifests
+from genloom_platform.store import Store
 
 OWNED_BY_THE_RUN = {
     "train_batch_size": "global_batch",
@@ -101,38 +104,63 @@ class RunConfig(Settings):
         return registry.create(self.generator_name, _without_name(self.generator))
 
 
-def resolve(values: Mapping[str, Any]) -> RunConfig:
+def resolve(values: Mapping[str, Any], store: Store) -> RunConfig:
     """A checked configuration, with every field of the generator written out.
 
     Raises:
-        InvalidConfig: All errors of the run and of the generator.
-        UnknownName: No generator has that name.
+        InvalidConfig: All errors of the run, the generator and the dataset, where there are several kinds.
+        RequestError: The one thing that is wrong, such as an unknown generator or a dataset that does not fit.
     """
     problems: list[Problem] = []
-    generator = values.get("generator")
-    trainable = None
-    if isinstance(generator, dict) and isinstance(generator.get("name"), str):
-        try:
-            trainable = registry.create(generator["name"], _without_name(generator))
-        except InvalidConfig as error:
-            problems += [
-                Problem(f"generator.{p.where}", p.value, p.rule, p.remedy) for p in error.problems
-            ]
-    else:
-        problems.append(
-            Problem("generator", repr(generator), "must hold a name", "give generator: {name: image-vae}")
-        )
-    config = None
+    whole: list[GenloomError] = []
     try:
-        config = RunConfig.model_validate(dict(values))
-    except ValidationError as error:
-        problems += [p for p in problems_of(error, RunConfig) if p.where != "generator" or generator]
-    if config:
-        problems += [*_optimizer_problems(config), *_division_problems(config), *_deepspeed_problems(config)]
-    if problems or config is None or trainable is None:
-        raise InvalidConfig("the run's configuration", problems)
+        trainable = _trainable(values.get("generator"))
+    except InvalidConfig as error:
+        problems += [Problem(f"generator.{p.where}", p.value, p.rule, p.remedy) for p in error.problems]
+        trainable = None
+    except GenloomError as error:
+        whole.append(error)
+        trainable = None
+    config, faults = _run(values)
+    problems += faults
+    if config.data and not any(problem.where == "data" for problem in problems):
+        try:
+            found = manifests.load(store, config.data)
+            if trainable:
+                found.facts_for(trainable)
+        except RequestError as error:
+            whole.append(error)
+    problems += [*_optimizer_problems(config), *_division_problems(config), *_deepspeed_problems(config)]
+    if len(whole) == 1 and not problems:
+        raise whole[0]
+    if problems or whole or trainable is None:
+        raise InvalidConfig("the run's configuration", [*map(_as_problem, whole), *problems])
     full = {"name": config.generator_name, **trainable.model_dump(mode="json")}
     return config.model_copy(update={"generator": full})
+
+
+def _run(values: Mapping[str, Any]) -> tuple[RunConfig, list[Problem]]:
+    """The run as far as it is valid, so that the rest can be checked, and what is not."""
+    defaults = {"generator": {"name": ""}, "data": ""}
+    try:
+        return RunConfig.model_validate(dict(values)), []
+    except ValidationError as error:
+        wrong = {str(item["loc"][0]) for item in error.errors()}
+        sound = {key: value for key, value in values.items() if key not in wrong}
+        return RunConfig.model_validate(defaults | sound), problems_of(error, RunConfig)
+
+
+def _trainable(generator: Any) -> genloom.Trainable | None:
+    if not isinstance(generator, dict) or not isinstance(generator.get("name"), str):
+        problem = Problem("name", "", "is required and missing", "give generator: {name: image-vae}")
+        raise InvalidConfig("the generator", [problem])
+    return registry.create(generator["name"], _without_name(generator))
+
+
+def _as_problem(error: GenloomError) -> Problem:
+    where = "generator" if isinstance(error, UnknownName) and error.kind == "generator" else "data"
+    rule, _, remedy = str(error).partition("; ")
+    return Problem(where, "", rule, remedy or "change it")
 
 
 def read_values(source: str, overrides: Iterable[str]) -> dict[str, Any]:

@@ -62,7 +62,7 @@ class Session:
         values: dict[str, Any] = {"generator": {"name": generator}, "data": data}
         for key, value in settings.items():
             put(values, "scale.workers" if key == "workers" else key.replace("__", "."), value)
-        return RunHandle(self.store, launch.train(self.store, resolve(values), name=name))
+        return RunHandle(self.store, launch.train(self.store, resolve(values, self.store), name=name))
 
     def evaluate(self, model: str, **options: Any) -> dict[str, float]:
         """Evaluate a registered model: `genloom evaluate`."""

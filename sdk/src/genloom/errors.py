@@ -96,7 +96,7 @@ class UnknownName(RequestError):
             message += f"; there {'is' if len(names) == 1 else 'are'} {_listing(names)}"
         else:
             message += "; there is none yet"
-        super().__init__(f"{message}{'. ' + remedy if remedy else ''}")
+        super().__init__(f"{message}{f' ({remedy})' if remedy else ''}")
 
 
 class NameConflict(RequestError):

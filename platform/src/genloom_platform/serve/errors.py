@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from fastapi.responses import JSONResponse
-from genloom.errors import InvalidConfig, Problem, PromptError, UnknownName
+from genloom.errors import GenloomError, InvalidConfig, Problem, PromptError, UnknownName
 from pydantic import BaseModel, Field
 
 INVALID = "invalid_request_error"
@@ -42,7 +42,7 @@ class ErrorAnswer(BaseModel):
     error: ErrorBody
 
 
-class Refusal(Exception):
+class Refusal(GenloomError):
     """An answer of status 400 or above.
 
     Attributes:

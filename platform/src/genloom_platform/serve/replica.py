@@ -1,7 +1,7 @@
 """The deployments of an endpoint: one process for each model, and one, the gateway, for the routes.
 
-A request goes from Serve's HTTP proxy to the Gateway (`app.py`), and from there to a ModelReplica, where
-it shares batches with others (`model.py`).
+A request goes from Serve's HTTP proxy to the Gateway (`app.py`), and from there to a ModelReplica,
+where it shares batches with others (`model.py`).
 """
 
 import asyncio

@@ -1,0 +1,80 @@
+"""`genloom`: the command line. Commands import what they need when they run, so help is instant."""
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+from genloom.errors import GenloomError
+
+from genloom_platform.cli import data, doctor, evaluate, generate, models, plugins, runs, serve, train
+from genloom_platform.cli.screen import complain
+
+app = typer.Typer(
+    help="Train, evaluate and serve generative models on a Ray cluster.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+app.add_typer(data.app, name="data", help="Datasets: import, list, show.")
+app.command("train")(train.train)
+app.add_typer(runs.app, name="runs", help="Runs: list, show.")
+app.command("evaluate")(evaluate.evaluate)
+app.add_typer(models.app, name="models", help="Registered models: list, show, promote.")
+app.command("generate")(generate.generate)
+app.command("serve")(serve.serve)
+app.add_typer(plugins.app, name="plugins", help="Generators and predictors: list, check, new.")
+app.command("doctor")(doctor.doctor)
+
+GLOBAL = {"--debug": 1, "--store": 2}
+"""Options that may stand anywhere, and how many words each takes."""
+
+
+@app.callback()
+def options(
+    store: Annotated[
+        str | None,
+        typer.Option(help="Where datasets, runs and models live: file:///… or s3://…", envvar="GENLOOM_STORE"),
+    ] = None,
+    debug: Annotated[bool, typer.Option(help="Show the traceback of an error.")] = False,
+) -> None:
+    """Options of all commands."""
+    if store:
+        os.environ["GENLOOM_STORE"] = store
+
+
+def main() -> None:
+    """Run a command. Exit status: 0 done, 1 the work failed, 2 the request was wrong."""
+    arguments = _global_first(sys.argv[1:])
+    try:
+        app(arguments, prog_name="genloom")
+    except GenloomError as error:
+        if "--debug" in arguments:
+            raise
+        complain(str(error))
+        sys.exit(error.exit_status)
+    except KeyboardInterrupt:
+        complain("interrupted")
+        sys.exit(130)
+    except BrokenPipeError:
+        # Whoever read the output has gone, as `head` does; there is no one to tell.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except Exception as error:
+        if "--debug" in arguments:
+            raise
+        complain(f"{type(error).__name__}: {error} (this should not happen; --debug shows where)")
+        sys.exit(1)
+
+
+def _global_first(words: list[str]) -> list[str]:
+    """The words with the global options, wherever they stood, before the command."""
+    first: list[str] = []
+    rest: list[str] = []
+    while words:
+        name = words[0].partition("=")[0]
+        taken = 1 if "=" in words[0] else GLOBAL.get(name, 1)
+        (first if name in GLOBAL else rest).extend(words[:taken])
+        words = words[taken:]
+    return first + rest

@@ -1,0 +1,57 @@
+"""What a person sees: tables, pairs, one line of complaint."""
+
+from collections.abc import Iterable, Sequence
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+console = Console(highlight=False, soft_wrap=True)
+
+
+def say(text: str) -> None:
+    """One line of result."""
+    console.print(Text(text))
+
+
+def complain(text: str) -> None:
+    """An error, on the error stream."""
+    Console(stderr=True, highlight=False, soft_wrap=True).print(Text.assemble(("error: ", "bold red"), text))
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[object]], none: str) -> None:
+    """Rows under headings, or a line that says there are none."""
+    rows = list(rows)
+    if not rows:
+        say(none)
+        return
+    view = Table(box=None, pad_edge=False, header_style="dim")
+    for column in columns:
+        view.add_column(column, overflow="fold")
+    for row in rows:
+        view.add_row(*(Text(str(cell)) for cell in row))
+    console.print(view)
+
+
+def pairs(values: Iterable[tuple[str, object]]) -> None:
+    """Names and values, one a line."""
+    view = Table(box=None, pad_edge=False, show_header=False)
+    view.add_column(style="dim")
+    view.add_column(overflow="fold")
+    for name, value in values:
+        view.add_row(name, Text(str(value)))
+    console.print(view)
+
+
+def size(size_bytes: float) -> str:
+    """Bytes as a person reads them."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if size_bytes < 1000:
+            return f"{size_bytes:.0f} {unit}" if unit == "B" else f"{size_bytes:.1f} {unit}"
+        size_bytes /= 1000
+    return f"{size_bytes:.1f} TB"
+
+
+def numbers(metrics: dict[str, float]) -> str:
+    """Metrics on one line."""
+    return "  ".join(f"{name} {value:.4g}" for name, value in metrics.items())

@@ -1,0 +1,70 @@
+"""`genloom train`. The next file to read is `train/launch.py`."""
+
+from typing import Annotated
+
+import typer
+from genloom.errors import RequestError
+
+from genloom_platform.cli.screen import numbers, say
+
+
+def train(
+    source: Annotated[
+        str | None, typer.Argument(help="A generator's name, or a YAML file.", metavar="GENERATOR|CONFIG")
+    ] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Argument(help="Any key of the run or the generator.", metavar="KEY=VALUE")
+    ] = None,
+    data: Annotated[str | None, typer.Option(help="The dataset: name or name@version.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Data-parallel workers.")] = None,
+    name: Annotated[str | None, typer.Option(help="The run's name.")] = None,
+    resume: Annotated[str | None, typer.Option(help="Go on with this run.", metavar="RUN")] = None,
+    dry_run: Annotated[bool, typer.Option(help="Check and show the run; start nothing.")] = False,
+) -> None:
+    """Train a generator on a dataset, evaluate it and register the model.
+
+    For example: genloom train image-vae steps=400 --data digits --workers 2
+    """
+    from genloom_platform import config as configs
+    from genloom_platform.observe.display import Display
+    from genloom_platform.store import Store
+    from genloom_platform.train import launch
+
+    store = Store()
+    if resume:
+        if source or overrides or data or workers or name or dry_run:
+            raise RequestError("--resume goes on with the run as it was; give no other setting")
+        with Display(store) as display:
+            trained = launch.resume(store, resume, on_start=display.start, on_report=display.report)
+    else:
+        if source is None:
+            raise RequestError("name a generator or a YAML file, as in: genloom train image-vae --data digits")
+        words = list(overrides or [])
+        words += [f"data={data}"] if data else []
+        words += [f"scale.workers={workers}"] if workers is not None else []
+        config = configs.resolve(configs.read_values(source, words), store)
+        if dry_run:
+            _show(store, config)
+            return
+        with Display(store) as display:
+            trained = launch.train(
+                store, config, name=name, on_start=display.start, on_report=display.report
+            )
+    if trained.model is None:
+        say(f"stopped at step {trained.status.step:,}; go on with: genloom train --resume {trained.run.name}")
+        return
+    measured = numbers(trained.model.metrics)
+    say(f"model {trained.model.full_name} is registered{': ' + measured if measured else ''}")
+
+
+def _show(store: object, config: object) -> None:
+    """The resolved run, its parameters, and the first batch's shapes."""
+    import yaml
+
+    from genloom_platform.train.preview import preview
+
+    seen = preview(store, config)  # type: ignore[arg-type]
+    say(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False).rstrip())  # type: ignore[attr-defined]
+    say(f"# parameters: {seen.parameters:,}")
+    for name, shape in seen.shapes.items():
+        say(f"# batch[{name!r}]: {shape}")

@@ -1,0 +1,94 @@
+"""The display of a run: one live line on a terminal, four plain ones elsewhere; the noise to a log.
+
+While it is shown, whatever the engines print in this process goes to the run's `driver.log`.
+"""
+
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from genloom_platform.store import Store
+from genloom_platform.train.inbox import Report
+from genloom_platform.train.runs import Run
+
+PLAIN_LINES = 4
+
+
+class Display:
+    """Shows a run; a context that keeps the terminal for itself."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._run: Run | None = None
+        self._shown = 0
+
+    def __enter__(self) -> Self:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        self._kept = [(stream, os.dup(stream)) for stream in (1, 2)]
+        self._terminal = os.fdopen(os.dup(1), "w", buffering=1)
+        self._noise = tempfile.NamedTemporaryFile(prefix="genloom-", suffix=".log", delete=False)  # noqa: SIM115
+        for stream in (1, 2):
+            os.dup2(self._noise.fileno(), stream)
+        self._console = Console(file=self._terminal, highlight=False, soft_wrap=True)
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[figures]}"),
+            TimeRemainingColumn(),
+            console=self._console,
+            transient=True,
+            disable=not self._console.is_terminal,
+        )
+        self._task = self._progress.add_task("starting", total=None, figures="")
+        self._progress.start()
+        return self
+
+    def start(self, run: Run, step: int) -> None:
+        """A run begins, or goes on from a step."""
+        self._run, self._begun = run, time.monotonic()
+        begins = f" from step {step:,}" if step else ""
+        workers = run.config.scale.workers
+        self._console.print(
+            f"run {run.name}: {run.config.generator_name} on {run.dataset}, {run.config.steps:,} steps, "
+            f"{workers} worker{'s' if workers > 1 else ''}{begins}"
+        )
+        self._progress.update(self._task, description="training", total=run.config.steps, completed=step)
+
+    def report(self, report: Report) -> None:
+        """The workers have come further."""
+        assert self._run
+        steps = self._run.config.steps
+        losses = "  ".join(f"{name} {value:.4g}" for name, value in report.metrics[-1].items())
+        figures = f"{losses}  {report.rows_per_s:,.0f} rows/s"
+        self._progress.update(self._task, completed=report.step, figures=figures)
+        if not self._console.is_terminal and report.step * PLAIN_LINES // steps > self._shown:
+            self._shown = report.step * PLAIN_LINES // steps
+            elapsed = time.monotonic() - self._begun
+            self._console.print(f"  step {report.step:,}/{steps:,}  {figures}  {elapsed:.0f} s")
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        for stream, copy in self._kept:
+            os.dup2(copy, stream)
+            os.close(copy)
+        self._terminal.close()
+        self._noise.close()
+        noise = Path(self._noise.name)
+        if self._run and noise.stat().st_size:
+            self._store.upload(noise, f"runs/{self._run.name}/logs/driver.log")
+        noise.unlink()
+
+

@@ -1,0 +1,213 @@
+"""Starting and stopping an endpoint: everything is checked first, then Ray Serve is given the models."""
+
+import functools
+import logging
+import socket
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from genloom import LoadedModel
+from genloom.errors import GenloomError, RequestError
+
+from genloom_platform import cluster
+from genloom_platform.models import loading
+from genloom_platform.models.registry import Registry
+from genloom_platform.serve import keys
+from genloom_platform.serve.keys import Lock
+from genloom_platform.store import Store
+
+APP = "genloom"
+START_TIMEOUT_S = 600
+"""How long the models may take to load."""
+REQUEST_TIMEOUT_S = 400
+"""When Serve's proxy gives a request up; the gateway does before, in words (`app.ANSWER_TIMEOUT_S`)."""
+POLL_S = 0.1
+
+
+@dataclass(frozen=True)
+class Source:
+    """A model to serve."""
+
+    name: str
+    """`name@version`."""
+    load: Callable[[], LoadedModel]
+    """Called in the model's own process."""
+    created: int
+    """When it was released, in Unix time."""
+
+
+def start(store_url: str, references: Sequence[str], host: str = "127.0.0.1", port: int = 8000) -> str:
+    """Serve registered models; returns when the endpoint answers.
+
+    The key that callers must send is the environment's GENLOOM_API_KEY, where that is set. It has to
+    be set for a host that other machines reach.
+
+    Args:
+        store_url: The store whose registry holds the models.
+        references: `name`, `name@version` or `name@alias`. What an alias means now is served, also
+            after it moves.
+        host: The address to listen on.
+        port: The port to listen on.
+
+    Returns:
+        The endpoint's URL.
+
+    Raises:
+        RequestError: The host, the port, the key or a model is wrong; nothing was started.
+        GenloomError: A model cannot be loaded, or the cluster not be reached.
+    """
+    check(host, port)
+    return start_sources(sources(Store(store_url), references), host, port)
+
+
+def sources(store: Store, references: Sequence[str]) -> list[Source]:
+    """Registered models, each pinned to the version that its reference means now.
+
+    Raises:
+        UnknownName: There is no such model.
+        PluginError: A model's plugin is not installed.
+    """
+    registry = Registry(store)
+    found: list[Source] = []
+    for version in map(registry.find, references):
+        version.release.trainable()
+        load = functools.partial(loading.load, store, version.full_name)
+        created = int(datetime.fromisoformat(version.release.created_at).timestamp())
+        found.append(Source(version.full_name, load, created))
+    return found
+
+
+def check(host: str, port: int) -> None:
+    """Raise RequestError where an endpoint cannot or must not listen there."""
+    keys.check_exposure(host, keys.from_environment())
+    if not 1 <= port <= 65535:
+        raise RequestError(f"port = {port}: there is no such port; give 1 to 65535")
+    family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    with socket.socket(family, kind, protocol) as probe:
+        # As Serve's proxy does, so that a port whose last connections are still closing counts as free.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(address)
+        except OSError as error:
+            raise RequestError(
+                f"port = {port}: cannot listen on {host}:{port} ({error.strerror}); "
+                f"choose another port, or end what uses it"
+            ) from error
+
+
+def start_sources(sources: Sequence[Source], host: str, port: int) -> str:
+    """Serve models from wherever they come; otherwise as `start`."""
+    check(host, port)
+    names = [source.name for source in sources]
+    if not names:
+        raise RequestError("no model was named; name one or more (genloom models list)")
+    if len(set(names)) < len(names):
+        raise RequestError(f"models = {', '.join(names)}: one is named twice; name each once")
+    key = keys.from_environment()
+    with keys.withheld():
+        serve = _connect(len(sources))
+    try:
+        _deploy(serve, sources, Lock.of(key) if key else None, host, port)
+        url = _url(host, port)
+        _await_answer(url, key)
+    except BaseException:
+        stop()
+        raise
+    return url
+
+
+def stop() -> None:
+    """End the endpoint that this process's cluster serves, if it does."""
+    import ray
+
+    if ray.is_initialized():
+        _quiet_serve().shutdown()
+
+
+def _connect(num_models: int) -> Any:
+    """Ray's serve module, in a process that is connected to a cluster that serves nothing yet."""
+    from genloom_platform.serve.replica import GATEWAY_CPUS, MODEL_CPUS
+
+    cluster.connect(GATEWAY_CPUS + num_models * MODEL_CPUS)
+    serve = _quiet_serve()
+    if serve.status().proxies:
+        raise RequestError(
+            "this cluster serves an endpoint already, and can serve one; stop that, or name its models together"
+        )
+    return serve
+
+
+def _quiet_serve() -> Any:
+    """Ray's serve module, whose log does not reach the terminal. It has files of its own."""
+    from ray import serve
+
+    logging.getLogger("ray.serve").setLevel(logging.CRITICAL)
+    return serve
+
+
+def _deploy(serve: Any, sources: Sequence[Source], lock: Lock | None, host: str, port: int) -> None:
+    """Start the proxy and the deployments, and wait until all run.
+
+    Raises:
+        GenloomError: A model cannot be loaded, or there is no room for it.
+    """
+    from genloom_platform.serve.replica import Gateway, ModelReplica
+
+    serve.start(
+        proxy_location="HeadOnly",
+        http_options={"host": host, "port": port, "request_timeout_s": REQUEST_TIMEOUT_S},
+    )
+    models: list[Any] = [
+        ModelReplica.options(name=source.name).bind(source.load, source.created) for source in sources
+    ]
+    target = serve.RunTarget(target=Gateway.bind(lock, *models), name=APP, route_prefix="/")
+    serve.run_many([target], wait_for_applications_running=False)
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while (state := serve.status().applications[APP]).status != "RUNNING":
+        faults = {name: each.message for name, each in state.deployments.items() if each.message}
+        if state.status == "DEPLOY_FAILED":
+            raise GenloomError(_why(faults) or f"the endpoint cannot start: {state.message}")
+        if time.monotonic() > deadline:
+            raise GenloomError(
+                f"the endpoint did not start in {START_TIMEOUT_S} s: {_why(faults) or state.message}; "
+                f"genloom doctor shows what the cluster has free"
+            )
+        time.sleep(POLL_S)
+
+
+def _why(faults: dict[str, str]) -> str:
+    """Why deployments do not run: of a traceback, what its exception says."""
+    return "; ".join(f"{name} cannot be served: {fault.strip()}" for name, fault in faults.items())
+
+
+def _url(host: str, port: int) -> str:
+    """Where this machine reaches an endpoint that listens on a host."""
+    here = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
+    return f"http://[{here}]:{port}" if ":" in here else f"http://{here}:{port}"
+
+
+def _await_answer(url: str, key: str | None) -> None:
+    """Wait until the endpoint answers, with the key where it asks for one.
+
+    The gateway then has seen the right key, and a wrong one costs it next to nothing (`Doorkeeper`).
+    """
+    import httpx
+
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    deadline = time.monotonic() + START_TIMEOUT_S
+    # No proxy of the environment: it is this machine that is asked.
+    with httpx.Client(base_url=url, headers=headers, trust_env=False, timeout=30) as client:
+        while True:
+            try:
+                answers = [client.get("/healthz"), client.get("/v1/models")]
+                if all(answer.is_success for answer in answers):
+                    return
+                last = answers[-1].text[:200]
+            except httpx.HTTPError as error:
+                last = str(error)
+            if time.monotonic() > deadline:
+                raise GenloomError(f"{url} does not answer: {last}; see genloom doctor")
+            time.sleep(POLL_S)
