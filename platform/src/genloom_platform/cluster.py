@@ -5,6 +5,7 @@ import logging
 import os
 import secrets
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -49,12 +50,11 @@ def connect(cpus: float = 0) -> None:
         raise GenloomError(f"cannot reach {where}: {error}; see genloom doctor") from error
 
 
-
 def require(cpus: float, gpus: float) -> None:
     """Raise RequestError where the cluster cannot give what a run asks for, and CPUs for its data."""
     import ray
 
-    total: dict[str, float] = ray.cluster_resources()
+    total: Mapping[str, float] = ray.cluster_resources()
     for kind, wanted in (("CPU", cpus + CPUS_FOR_DATA), ("GPU", gpus)):
         if wanted > total.get(kind, 0):
             raise RequestError(
@@ -67,6 +67,9 @@ def _environment() -> dict[str, str]:
     """What a worker's environment needs beyond the node's own."""
     wanted = ("GENLOOM_STORE", "GENLOOM_TRACKING", "AWS_ENDPOINT_URL", "AWS_REGION", "PYTHONPATH")
     carried = {name: os.environ[name] for name in wanted if name in os.environ}
+    if "RAY_ADDRESS" not in os.environ:
+        # DeepSpeed looks for ninja on the path, and it lies beside this interpreter.
+        carried["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
     return {"DS_ACCELERATOR": "cpu", **carried} if not _has_gpu() else carried
 
 

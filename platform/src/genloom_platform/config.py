@@ -7,13 +7,13 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-import genloom
 import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+import genloom
 from genloom import registry
 from genloom.errors import GenloomError, InvalidConfig, Problem, RequestError, UnknownName
 from genloom.problems import problems_of
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-
 from genloom_platform.data import manifest as manifests
 from genloom_platform.store import Store
 
@@ -81,8 +81,8 @@ class RunConfig(Settings):
     precision: Literal["fp32", "bf16"] = "fp32"
     deepspeed: dict[str, Any] = Field(default_factory=dict)
     """DeepSpeed's own JSON, passed on as it is: `{zero_optimization: {stage: 2}}`."""
-    scale: Scale = Scale()
-    checkpoint: Checkpoints = Checkpoints()
+    scale: Scale = Field(default_factory=lambda: Scale.model_validate({}))
+    checkpoint: Checkpoints = Field(default_factory=lambda: Checkpoints.model_validate({}))
     log_every: int = Field(10, ge=1)
     """Steps between two reports of metrics."""
     evaluate: bool = True
@@ -130,7 +130,11 @@ def resolve(values: Mapping[str, Any], store: Store) -> RunConfig:
                 found.facts_for(trainable)
         except RequestError as error:
             whole.append(error)
-    problems += [*_optimizer_problems(config), *_division_problems(config), *_deepspeed_problems(config)]
+    problems += [
+        *_optimizer_problems(config),
+        *_division_problems(config),
+        *_deepspeed_problems(config),
+    ]
     if len(whole) == 1 and not problems:
         raise whole[0]
     if problems or whole or trainable is None:
@@ -246,7 +250,9 @@ def _division_problems(config: RunConfig) -> list[Problem]:
 
 def _deepspeed_problems(config: RunConfig) -> list[Problem]:
     return [
-        Problem(f"deepspeed.{key}", repr(config.deepspeed[key]), "is set by the run", f"use {ours} instead")
+        Problem(
+            f"deepspeed.{key}", repr(config.deepspeed[key]), "is set by the run", f"use {ours} instead"
+        )
         for key, ours in OWNED_BY_THE_RUN.items()
         if key in config.deepspeed
     ]

@@ -1,20 +1,20 @@
 """The platform in team code: what `genloom.connect()` gives on a machine that has it installed.
 
-    studio = genloom.connect()
-    run = studio.train("image-vae", data="digits", steps=400)
-    run.model.generate(label=3)[0].save("three.png")
+studio = genloom.connect()
+run = studio.train("image-vae", data="digits", steps=400)
+run.model.generate(label=3)[0].save("three.png")
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
+from pydantic import ValidationError
+
 import genloom
 from genloom import Prompt, Sample
 from genloom.errors import PromptError
 from genloom.problems import problems_of
-from pydantic import ValidationError
-
 from genloom_platform.config import put, resolve
 from genloom_platform.data import manifest as manifests
 from genloom_platform.data.manifest import Manifest
@@ -47,7 +47,9 @@ class Session:
 
         return import_dataset(self.store, format, source, dataset, options)
 
-    def train(self, generator: str, *, data: str, name: str | None = None, **settings: Any) -> "RunHandle":
+    def train(
+        self, generator: str, *, data: str, name: str | None = None, **settings: Any
+    ) -> "RunHandle":
         """Train a generator and register the result: `genloom train`.
 
         Args:

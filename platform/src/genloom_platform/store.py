@@ -14,13 +14,14 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import urlsplit
 
 import pyarrow.fs as pafs
+
 from genloom.errors import RequestError, StoreError
 
 DEFAULT_STORE = Path.home() / ".genloom" / "store"
@@ -63,7 +64,9 @@ class Store:
             self._root = str(self.folder)
             self.url = self.folder.as_uri()
         else:
-            raise RequestError(f"the store {url!r} is neither file:///… nor s3://bucket/…; give one of them")
+            raise RequestError(
+                f"the store {url!r} is neither file:///… nor s3://bucket/…; give one of them"
+            )
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Store, (self.url,)
@@ -166,7 +169,7 @@ class Store:
             self.fs.delete_file(self.path(probe))
 
     @contextmanager
-    def _explained(self, verb: str, relative: str) -> Iterator[None]:
+    def _explained(self, verb: str, relative: str) -> Generator[None]:
         try:
             yield
         except FileNotFoundError:

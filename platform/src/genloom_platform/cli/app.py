@@ -1,12 +1,13 @@
 """`genloom`: the command line. Commands import what they need when they run, so help is instant."""
 
 import os
+import signal
 import sys
 from typing import Annotated
 
 import typer
-from genloom.errors import GenloomError
 
+from genloom.errors import GenloomError
 from genloom_platform.cli import data, doctor, evaluate, generate, models, plugins, runs, serve, train
 from genloom_platform.cli.screen import complain
 
@@ -35,9 +36,11 @@ GLOBAL = {"--debug": 1, "--store": 2}
 def options(
     store: Annotated[
         str | None,
-        typer.Option(help="Where datasets, runs and models live: file:///… or s3://…", envvar="GENLOOM_STORE"),
+        typer.Option(
+            help="Where datasets, runs and models live: file:///… or s3://…", envvar="GENLOOM_STORE"
+        ),
     ] = None,
-    debug: Annotated[bool, typer.Option(help="Show the traceback of an error.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,  # noqa: ARG001
 ) -> None:
     """Options of all commands."""
     if store:
@@ -46,6 +49,7 @@ def options(
 
 def main() -> None:
     """Run a command. Exit status: 0 done, 1 the work failed, 2 the request was wrong."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite end, as Ctrl-C asks for it
     arguments = _global_first(sys.argv[1:])
     try:
         app(arguments, prog_name="genloom")

@@ -13,7 +13,9 @@ app = typer.Typer(no_args_is_help=True)
 def import_(
     format: Annotated[str, typer.Argument(help="digits, cifar10 or text.", metavar="FORMAT")],
     source: Annotated[str | None, typer.Argument(help="The file or folder; none for digits.")] = None,
-    dataset: Annotated[str | None, typer.Argument(help="The dataset's name; the format's if left out.")] = None,
+    dataset: Annotated[
+        str | None, typer.Argument(help="The dataset's name; the format's if left out.")
+    ] = None,
     test: Annotated[float | None, typer.Option(help="The share of the data that is held out.")] = None,
     passage: Annotated[int | None, typer.Option(help="Characters of a row (text).")] = None,
 ) -> None:
@@ -45,7 +47,13 @@ def list_() -> None:
 
     store = Store()
     rows = [
-        (m.full_name, ", ".join(m.columns), f"{sum(m.splits.values()):,}", size(m.size_bytes), m.created_at[:19])
+        (
+            m.full_name,
+            ", ".join(m.columns),
+            f"{sum(m.splits.values()):,}",
+            size(m.size_bytes),
+            m.created_at[:19],
+        )
         for m in list_datasets(store)
     ]
     hint = f"no dataset in {store.url} yet; genloom data import digits brings one in"

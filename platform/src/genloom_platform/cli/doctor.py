@@ -4,6 +4,7 @@ import os
 import platform as machine
 import shutil
 import sys
+import tempfile
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -13,6 +14,7 @@ import typer
 from genloom_platform.cli.screen import console, size
 
 PACKAGES = ("genloom", "genloom-platform", "ray", "torch", "deepspeed", "pyarrow", "mlflow", "pydantic")
+SHARED = "/dev/shm"  # noqa: S108
 MIN_SHARED_BYTES = 1 << 30
 MIN_FREE_BYTES = 5 << 30
 
@@ -27,8 +29,12 @@ def doctor() -> None:
         "packages": _packages,
         "compiler": _compiler,
         "processors": _processors,
-        "shared memory": lambda: _space("/dev/shm", MIN_SHARED_BYTES, "enlarge /dev/shm: Ray keeps objects there"),
-        "disk": lambda: _space("/tmp", MIN_FREE_BYTES, "make room in /tmp: Ray spills there"),
+        "shared memory": lambda: _space(
+            SHARED, MIN_SHARED_BYTES, "enlarge /dev/shm: Ray keeps objects there"
+        ),
+        "disk": lambda: _space(
+            tempfile.gettempdir(), MIN_FREE_BYTES, "make room there: Ray spills there"
+        ),
         "store": _store,
         "token": _token,
         "plugins": _plugins,
@@ -46,7 +52,10 @@ def doctor() -> None:
 
 def _python() -> Finding:
     found = machine.python_version()
-    return sys.version_info >= (3, 11), f"{found} on {machine.system()} {machine.machine()} (3.11 or newer)"
+    return sys.version_info >= (
+        3,
+        11,
+    ), f"{found} on {machine.system()} {machine.machine()} (3.11 or newer)"
 
 
 def _packages() -> Finding:
@@ -88,7 +97,6 @@ def _space(path: str, least: int, remedy: str) -> Finding:
 
 def _store() -> Finding:
     from genloom.errors import GenloomError
-
     from genloom_platform.store import Store, default_url
 
     try:
@@ -103,7 +111,9 @@ def _token() -> Finding:
     if not token.exists():
         return True, "none yet; the first cluster on this machine makes one"
     open_to_others = token.stat().st_mode & 0o077
-    return not open_to_others, f"{token}" + (f" is readable by others; chmod 600 {token}" if open_to_others else "")
+    return not open_to_others, f"{token}" + (
+        f" is readable by others; chmod 600 {token}" if open_to_others else ""
+    )
 
 
 def _plugins() -> Finding:

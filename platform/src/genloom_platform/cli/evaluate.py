@@ -9,7 +9,9 @@ from genloom_platform.cli.screen import console, numbers, say
 
 def evaluate(
     model: Annotated[str, typer.Argument(help="name, name@version or name@alias")],
-    data: Annotated[str | None, typer.Option(help="A dataset; the one that it was trained on if left out.")] = None,
+    data: Annotated[
+        str | None, typer.Option(help="A dataset; the one that it was trained on if left out.")
+    ] = None,
     split: Annotated[str, typer.Option(help="The split that it is held against.")] = "test",
     judge: Annotated[
         str | None, typer.Option(help="A registered predictor that recognises the generator's samples.")

@@ -4,29 +4,36 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from genloom.errors import RequestError
 
+from genloom.errors import RequestError
 from genloom_platform.cli.screen import console, say
 
 
 def generate(
     model: Annotated[str, typer.Argument(help="name, name@version or name@alias")],
     count: Annotated[int, typer.Option(help="How many samples.", min=1)] = 1,
-    seed: Annotated[int | None, typer.Option(help="The first sample's seed; the next has the next one.", min=0)] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="The first sample's seed; the next has the next one.", min=0)
+    ] = None,
     prompt: Annotated[
         list[str] | None,
         typer.Option(
-            help="A field of the prompt. A range is spread over the samples: label=0..9.", metavar="KEY=VALUE"
+            help="A field of the prompt. A range is spread over the samples: label=0..9.",
+            metavar="KEY=VALUE",
         ),
     ] = None,
-    out: Annotated[Path, typer.Option(help="The folder that the samples are written to.")] = Path("samples"),
+    out: Annotated[Path, typer.Option(help="The folder that the samples are written to.")] = Path(
+        "samples"
+    ),
     sheet: Annotated[
         Path | None, typer.Option(help="Write the images as one picture instead.", metavar="FILE.png")
     ] = None,
     endpoint: Annotated[
         str | None, typer.Option(help="Ask the model that is served at this URL.", metavar="URL")
     ] = None,
-    key: Annotated[str | None, typer.Option(envvar="GENLOOM_API_KEY", help="The endpoint's key.")] = None,
+    key: Annotated[
+        str | None, typer.Option(envvar="GENLOOM_API_KEY", help="The endpoint's key.")
+    ] = None,
 ) -> None:
     """Ask a model for samples, here or at an endpoint.
 

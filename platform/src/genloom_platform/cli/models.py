@@ -18,7 +18,13 @@ def list_() -> None:
 
     store = Store()
     rows = [
-        (v.full_name, " ".join(v.aliases), v.release.dataset, size(v.release.weights_bytes), numbers(v.metrics))
+        (
+            v.full_name,
+            " ".join(v.aliases),
+            v.release.dataset,
+            size(v.release.weights_bytes),
+            numbers(v.metrics),
+        )
         for v in Registry(store).versions()
     ]
     hint = f"no model in {store.url} yet; genloom train makes one"

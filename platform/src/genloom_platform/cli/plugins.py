@@ -12,7 +12,9 @@ app = typer.Typer(no_args_is_help=True)
 
 @app.command("list")
 def list_(
-    load: Annotated[bool, typer.Option("--load", help="Import each, and say what is wrong with it.")] = False,
+    load: Annotated[
+        bool, typer.Option("--load", help="Import each, and say what is wrong with it.")
+    ] = False,
 ) -> None:
     """Every installed generator and predictor."""
     from genloom import registry
@@ -27,7 +29,11 @@ def list_(
             except GenloomError as error:
                 state = f"error: {error}"
         rows.append((name, plugin.package, plugin.version, state))
-    table(("name", "package", "version", ""), rows, "no plugin is installed; pip install genloom-image brings three")
+    table(
+        ("name", "package", "version", ""),
+        rows,
+        "no plugin is installed; pip install genloom-image brings three",
+    )
 
 
 @app.command("check")
@@ -47,7 +53,9 @@ def check(name: Annotated[str, typer.Argument(help="The generator's name.")]) ->
 def new(
     name: Annotated[str, typer.Argument(help="The generator's name, as in my-vae.")],
     kind: Annotated[str, typer.Option(help="image, text, audio or predictor.")],
-    folder: Annotated[Path | None, typer.Option(help="Where the package goes; a folder of its name.")] = None,
+    folder: Annotated[
+        Path | None, typer.Option(help="Where the package goes; a folder of its name.")
+    ] = None,
 ) -> None:
     """Make a package that an author can start from."""
     from genloom_platform.plugins import scaffold

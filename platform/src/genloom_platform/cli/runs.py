@@ -17,7 +17,13 @@ def list_() -> None:
 
     store = Store()
     rows = [
-        (run.name, status.state, f"{status.step:,}/{run.config.steps:,}", run.dataset, status.model or "")
+        (
+            run.name,
+            status.state,
+            f"{status.step:,}/{run.config.steps:,}",
+            run.dataset,
+            status.model or "",
+        )
         for run, status in list_runs(store)
     ]
     hint = f"no run in {store.url} yet; genloom train starts one"
@@ -47,6 +53,9 @@ def show(run: Annotated[str, typer.Argument(help="The run's name.")]) -> None:
             ("plugin", f"{found.package} {found.package_version}"),
             ("started", f"{found.created_at[:19]} UTC"),
             ("logs", f"{store.url}/runs/{run}/logs"),
-            ("configuration", yaml.safe_dump(found.config.model_dump(mode="json"), sort_keys=False).rstrip()),
+            (
+                "configuration",
+                yaml.safe_dump(found.config.model_dump(mode="json"), sort_keys=False).rstrip(),
+            ),
         ]
     )

@@ -16,7 +16,9 @@ def say(text: str) -> None:
 
 def complain(text: str) -> None:
     """An error, on the error stream."""
-    Console(stderr=True, highlight=False, soft_wrap=True).print(Text.assemble(("error: ", "bold red"), text))
+    Console(stderr=True, highlight=False, soft_wrap=True).print(
+        Text.assemble(("error: ", "bold red"), text)
+    )
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]], none: str) -> None:

@@ -9,8 +9,12 @@ from genloom_platform.cli.screen import console, say
 
 
 def serve(
-    models: Annotated[list[str], typer.Argument(help="Models: name, name@version or name@alias.", metavar="MODEL …")],
-    host: Annotated[str, typer.Option(help="The address to listen on; beyond loopback a key is needed.")] = "127.0.0.1",
+    models: Annotated[
+        list[str], typer.Argument(help="Models: name, name@version or name@alias.", metavar="MODEL …")
+    ],
+    host: Annotated[
+        str, typer.Option(help="The address to listen on; beyond loopback a key is needed.")
+    ] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="The port to listen on.", min=1, max=65535)] = 8000,
 ) -> None:
     """Serve models over HTTP until Ctrl-C.

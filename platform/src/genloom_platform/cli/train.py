@@ -3,17 +3,19 @@
 from typing import Annotated
 
 import typer
-from genloom.errors import RequestError
 
+from genloom.errors import RequestError
 from genloom_platform.cli.screen import numbers, say
 
 
 def train(
     source: Annotated[
-        str | None, typer.Argument(help="A generator's name, or a YAML file.", metavar="GENERATOR|CONFIG")
+        str | None,
+        typer.Argument(help="A generator's name, or a YAML file.", metavar="GENERATOR|CONFIG"),
     ] = None,
     overrides: Annotated[
-        list[str] | None, typer.Argument(help="Any key of the run or the generator.", metavar="KEY=VALUE")
+        list[str] | None,
+        typer.Argument(help="Any key of the run or the generator.", metavar="KEY=VALUE"),
     ] = None,
     data: Annotated[str | None, typer.Option(help="The dataset: name or name@version.")] = None,
     workers: Annotated[int | None, typer.Option(help="Data-parallel workers.")] = None,
@@ -38,7 +40,9 @@ def train(
             trained = launch.resume(store, resume, on_start=display.start, on_report=display.report)
     else:
         if source is None:
-            raise RequestError("name a generator or a YAML file, as in: genloom train image-vae --data digits")
+            raise RequestError(
+                "name a generator or a YAML file, as in: genloom train image-vae --data digits"
+            )
         words = list(overrides or [])
         words += [f"data={data}"] if data else []
         words += [f"scale.workers={workers}"] if workers is not None else []
@@ -51,7 +55,9 @@ def train(
                 store, config, name=name, on_start=display.start, on_report=display.report
             )
     if trained.model is None:
-        say(f"stopped at step {trained.status.step:,}; go on with: genloom train --resume {trained.run.name}")
+        say(
+            f"stopped at step {trained.status.step:,}; go on with: genloom train --resume {trained.run.name}"
+        )
         return
     measured = numbers(trained.model.metrics)
     say(f"model {trained.model.full_name} is registered{': ' + measured if measured else ''}")

@@ -4,15 +4,15 @@ import datetime
 import hashlib
 import secrets
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+
 from genloom.data import Column
 from genloom.errors import DataError
-
 from genloom_platform.data import formats, shards
 from genloom_platform.data.manifest import Manifest, Provenance, Shard, digest_of, folder, load
 from genloom_platform.store import Store, identifier
@@ -87,8 +87,7 @@ def _write(
     with tempfile.TemporaryDirectory(prefix="genloom-import-") as scratch:
         open_shards: dict[str, _Draft] = {}
         numbers: dict[str, int] = {}
-        count = 0
-        for split, row in reader.rows():
+        for count, (split, row) in enumerate(reader.rows(), 1):
             if split not in open_shards:
                 number = numbers[split] = numbers.get(split, -1) + 1
                 file = f"{split}-{number:05d}.arrow"
@@ -96,7 +95,6 @@ def _write(
             draft = open_shards[split]
             statistics.add(split, row)
             draft.add(row)
-            count += 1
             on_rows(count)
             if draft.size_bytes >= shards.SHARD_BYTES:
                 yield draft.finish(store, target, place)
@@ -108,7 +106,7 @@ def _write(
 class _Draft:
     """A shard that is being written, on the local disk."""
 
-    def __init__(self, path: Path, split: str, columns: dict[str, Column]) -> None:
+    def __init__(self, path: Path, split: str, columns: Mapping[str, Column]) -> None:
         self._path, self._split, self._columns = path, split, columns
         self._rows: list[dict[str, Any]] = []
         self._chunks: list[int] = []

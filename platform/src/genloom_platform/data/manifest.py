@@ -8,11 +8,11 @@ import hashlib
 import json
 from typing import Any
 
+from pydantic import Field, ValidationError
+
 import genloom
 from genloom.data import Column, Facts
 from genloom.errors import DataError, UnknownName, WrongDataset
-from pydantic import Field, ValidationError
-
 from genloom_platform.store import Store, identifier
 
 
@@ -100,7 +100,9 @@ class Manifest(Facts):
         faults: list[str] = []
         for name in dict.fromkeys(str(item["loc"][0]) for item in error.errors()):
             has = f"has {name!r} as {self.columns[name].kind}" if name in self.columns else "lacks it"
-            faults.append(f"{cls.__name__} learns from a column {name!r} of kind {wanted[name]}, and it {has}")
+            faults.append(
+                f"{cls.__name__} learns from a column {name!r} of kind {wanted[name]}, and it {has}"
+            )
         columns = ", ".join(f"{name}: {column.kind}" for name, column in self.columns.items())
         return (
             f"the dataset {self.full_name} ({columns}) does not fit: {'; '.join(faults)}; "
@@ -145,7 +147,9 @@ def load(store: Store, reference: str) -> Manifest:
     names = store.names("datasets")
     if name not in names:
         raise UnknownName("dataset", name, names, "genloom data import brings one in")
-    versions = [file.removesuffix(".json") for file in store.names(folder(name)) if file.endswith(".json")]
+    versions = [
+        file.removesuffix(".json") for file in store.names(folder(name)) if file.endswith(".json")
+    ]
     if version:
         if version not in versions:
             raise UnknownName(f"version of {name!r} named", version, versions)
@@ -159,7 +163,9 @@ def _read(store: Store, path: str) -> Manifest:
     try:
         manifest = Manifest.model_validate_json(store.read(path))
     except ValidationError as error:
-        raise DataError(f"the manifest {store.url}/{path} is damaged; import the dataset again") from error
+        raise DataError(
+            f"the manifest {store.url}/{path} is damaged; import the dataset again"
+        ) from error
     if digest_of(manifest.columns, manifest.shards) != manifest.digest:
         raise DataError(f"the manifest {store.url}/{path} was altered; import the dataset again")
     return manifest

@@ -22,7 +22,12 @@ class Order:
     """The endless sequence of row numbers of one split."""
 
     def __init__(
-        self, chunk_rows: Sequence[int], digest: str, seed: int, global_batch: int, window_batches: int = 64
+        self,
+        chunk_rows: Sequence[int],
+        digest: str,
+        seed: int,
+        global_batch: int,
+        window_batches: int = 64,
     ) -> None:
         self.global_batch = global_batch
         self.window = window_batches * global_batch

@@ -6,24 +6,28 @@ description, so that a shard says what it is without its manifest.
 """
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+
 from genloom import Audio, Image, Notes
 from genloom.data import Column, ImageColumn, NumberColumn, TensorColumn, TextColumn
 from genloom.errors import DataError
-
 from genloom_platform.data.manifest import Manifest, Shard, folder
 from genloom_platform.store import Store
 
 CHUNK_ROWS = 256
 SHARD_BYTES = 64 << 20
-MEDIA: dict[str, type[Image] | type[Audio] | type[Notes]] = {"image": Image, "audio": Audio, "notes": Notes}
+MEDIA: dict[str, type[Image] | type[Audio] | type[Notes]] = {
+    "image": Image,
+    "audio": Audio,
+    "notes": Notes,
+}
 
 
-def arrow_schema(columns: dict[str, Column]) -> pa.Schema:
+def arrow_schema(columns: Mapping[str, Column]) -> pa.Schema:
     """The Arrow schema of a dataset's shards."""
     return pa.schema(
         [
@@ -33,7 +37,7 @@ def arrow_schema(columns: dict[str, Column]) -> pa.Schema:
     )
 
 
-def encode(columns: dict[str, Column], rows: Sequence[dict[str, Any]]) -> pa.RecordBatch:
+def encode(columns: Mapping[str, Column], rows: Sequence[dict[str, Any]]) -> pa.RecordBatch:
     """Rows of values as one Arrow record batch."""
     schema = arrow_schema(columns)
     arrays = [
@@ -43,7 +47,7 @@ def encode(columns: dict[str, Column], rows: Sequence[dict[str, Any]]) -> pa.Rec
     return pa.record_batch(arrays, schema=schema)
 
 
-def decode(columns: dict[str, Column], table: pa.Table) -> Iterator[dict[str, Any]]:
+def decode(columns: Mapping[str, Column], table: pa.Table) -> Iterator[dict[str, Any]]:
     """Rows of a table, each as the values that a generator's `prepare` gets.
 
     Raises:
@@ -51,7 +55,9 @@ def decode(columns: dict[str, Column], table: pa.Table) -> Iterator[dict[str, An
     """
     names = [name for name in columns if name in table.column_names]
     for values in zip(*(table.column(name).to_pylist() for name in names), strict=True):
-        yield {name: decode_value(columns[name], value) for name, value in zip(names, values, strict=True)}
+        yield {
+            name: decode_value(columns[name], value) for name, value in zip(names, values, strict=True)
+        }
 
 
 def decode_value(column: Column, value: Any) -> Any:
@@ -66,7 +72,9 @@ def decode_value(column: Column, value: Any) -> Any:
     return value
 
 
-def read_chunks(store: Store, manifest: Manifest, shard: Shard, chunks: Sequence[int]) -> list[pa.RecordBatch]:
+def read_chunks(
+    store: Store, manifest: Manifest, shard: Shard, chunks: Sequence[int]
+) -> list[pa.RecordBatch]:
     """Some chunks of a shard, by their numbers.
 
     Raises:
@@ -91,7 +99,9 @@ def verify(store: Store, manifest: Manifest, shard: Shard) -> None:
     except FileNotFoundError as error:
         raise DataError(_damage(store, manifest, path, "is missing")) from error
     if hashlib.sha256(content).hexdigest() != shard.sha256:
-        raise DataError(_damage(store, manifest, path, "is corrupt (its SHA-256 differs from the manifest's)"))
+        raise DataError(
+            _damage(store, manifest, path, "is corrupt (its SHA-256 differs from the manifest's)")
+        )
 
 
 def refuse_pickles(schema: pa.Schema, where: str) -> None:
@@ -138,7 +148,7 @@ def _encode_value(column: Column, value: Any) -> Any:
 class Statistics:
     """What a column's description learns from the rows that pass by."""
 
-    def __init__(self, columns: dict[str, Column]) -> None:
+    def __init__(self, columns: Mapping[str, Column]) -> None:
         self._columns = columns
         self._sizes: dict[str, set[tuple[int, int, int]]] = {}
         self._characters: dict[str, set[str]] = {}

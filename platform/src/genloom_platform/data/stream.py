@@ -8,15 +8,16 @@ Ray Data keeps the order and deals the blocks out round robin.
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
-import genloom
 import numpy as np
 import pyarrow as pa
-from genloom.errors import DataError, GenloomError
 from numpy.typing import NDArray
 from safetensors.numpy import load, save
 
+import genloom
+from genloom.errors import DataError, GenloomError
 from genloom_platform.data import shards
 from genloom_platform.data.manifest import Manifest
 from genloom_platform.data.order import Order
@@ -69,7 +70,7 @@ class Stream:
         """A range of global batches, cut where the windows of the order are."""
         length = self.order.window // self.global_batch
         cuts = [start, *range((start // length + 1) * length, stop, length), stop]
-        return list(zip(cuts[:-1], cuts[1:], strict=True))
+        return list(pairwise(cuts))
 
     def _fetch(self, rows: NDArray[np.int64]) -> tuple[pa.Table, NDArray[np.int64]]:
         """The chunks that hold some rows as one table, and where in it each row stands."""
@@ -136,7 +137,9 @@ def to_batch(trainable: genloom.Trainable, columns: Columns) -> genloom.Batch:
     if stackable and type(trainable).collate is genloom.Trainable.collate:
         return {name: torch.tensor(array) for name, array in columns.items()}
     count = len(next(iter(columns.values())))
-    return trainable.collate([{name: array[i] for name, array in columns.items()} for i in range(count)])
+    return trainable.collate(
+        [{name: array[i] for name, array in columns.items()} for i in range(count)]
+    )
 
 
 def ray_dataset(stream: Stream, start: int, stop: int, workers: int) -> Any:
@@ -146,7 +149,9 @@ def ray_dataset(stream: Stream, start: int, stop: int, workers: int) -> Any:
     from ray.data.datasource import Datasource, ReadTask
 
     windows = stream.windows(start, stop)
-    stream = replace(stream)  # without what it has computed here: the order is cheap to make, not to send
+    stream = replace(
+        stream
+    )  # without what it has computed here: the order is cheap to make, not to send
 
     class Windows(Datasource):
         """One read task for each window of the order."""
@@ -165,7 +170,9 @@ def ray_dataset(stream: Stream, start: int, stop: int, workers: int) -> Any:
             return ReadTask(lambda: _arrow_blocks(stream, begin, end, workers), metadata)
 
     dataset = ray.data.read_datasource(Windows(), override_num_blocks=len(windows))
-    dataset.context.target_max_block_size = 1  # or Ray would join rows to larger blocks, across the workers
+    dataset.context.target_max_block_size = (
+        1  # or Ray would join rows to larger blocks, across the workers
+    )
     return dataset
 
 

@@ -5,7 +5,6 @@ from typing import Any
 
 import genloom
 from genloom.errors import RequestError
-
 from genloom_platform.data import manifest as manifests
 from genloom_platform.data import shards
 from genloom_platform.data.manifest import Manifest
@@ -95,7 +94,8 @@ def batches(
 def as_batch(trainable: genloom.Trainable, facts: Any, rows: list[dict[str, Any]]) -> genloom.Batch:
     """Rows of values as a generator's batch."""
     examples = [
-        prepare(trainable, genloom.Row(values, (number,)), facts, number) for number, values in enumerate(rows)
+        prepare(trainable, genloom.Row(values, (number,)), facts, number)
+        for number, values in enumerate(rows)
     ]
     return to_batch(trainable, stack(examples))
 

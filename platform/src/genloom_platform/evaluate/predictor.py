@@ -3,9 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
-import genloom
 import torch
-from genloom.errors import RequestError
 from torchmetrics.functional.classification import (
     multiclass_accuracy,
     multiclass_f1_score,
@@ -13,6 +11,8 @@ from torchmetrics.functional.classification import (
     multiclass_recall,
 )
 
+import genloom
+from genloom.errors import RequestError
 from genloom_platform.evaluate import evaluate
 
 
@@ -28,12 +28,16 @@ def score(
     truth: list[int] = []
     for rows in batches:
         if predictor.target not in rows[0]:
-            raise RequestError(f"the dataset has no column {predictor.target!r} to compare the predictions with")
+            raise RequestError(
+                f"the dataset has no column {predictor.target!r} to compare the predictions with"
+            )
         blind = [{key: value for key, value in row.items() if key != predictor.target} for row in rows]
         predictions = predictor.predict(module, evaluate.as_batch(predictor, facts, blind))
         for prediction, row in zip(predictions, rows, strict=True):
             if not isinstance(prediction, genloom.Label):
-                raise RequestError(f"{type(predictor).__name__} answers {type(prediction).__name__}, not labels")
+                raise RequestError(
+                    f"{type(predictor).__name__} answers {type(prediction).__name__}, not labels"
+                )
             answers.append(prediction.index)
             truth.append(row[predictor.target])
     classes = len(getattr(facts, predictor.target).names)

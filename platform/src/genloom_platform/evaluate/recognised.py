@@ -2,10 +2,10 @@
 
 from typing import Any
 
-import genloom
 import torch
-from genloom.errors import RequestError
 
+import genloom
+from genloom.errors import RequestError
 from genloom_platform.evaluate import evaluate
 
 BATCH_ROWS = 100
@@ -27,9 +27,13 @@ def recognised(model: genloom.LoadedModel, judge: genloom.LoadedModel, count: in
     target = predictor.target
     classes = len(getattr(judge.data, target).names)
     if target not in type(generator).Prompt.model_fields:
-        raise RequestError(f"the prompts of {model.name} have no {target!r}; it cannot be asked for a class")
+        raise RequestError(
+            f"the prompts of {model.name} have no {target!r}; it cannot be asked for a class"
+        )
     asked = [number % classes for number in range(count)]
-    prompts = [type(generator).Prompt(**{target: label, "seed": seed}) for seed, label in enumerate(asked)]
+    prompts = [
+        type(generator).Prompt(**{target: label, "seed": seed}) for seed, label in enumerate(asked)
+    ]
     right = torch.zeros(classes)
     with torch.inference_mode():
         for at in range(0, count, BATCH_ROWS):

@@ -1,7 +1,6 @@
 """A registered model as something that can be called."""
 
 import genloom
-
 from genloom_platform.models import release
 from genloom_platform.models.registry import Registry, Version
 from genloom_platform.store import Store

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from genloom.errors import RequestError, StoreError, UnknownName
-
 from genloom_platform.models import release as releases
 from genloom_platform.models.release import Release
 from genloom_platform.store import Store, identifier
@@ -97,7 +96,9 @@ class Registry:
     def set_metrics(self, version: Version, metrics: dict[str, float]) -> None:
         """Record what an evaluation gave."""
         for name, value in metrics.items():
-            self.client.set_model_version_tag(version.name, str(version.number), f"metric.{name}", repr(value))
+            self.client.set_model_version_tag(
+                version.name, str(version.number), f"metric.{name}", repr(value)
+            )
 
     def names(self) -> list[str]:
         """The names of all models, sorted."""

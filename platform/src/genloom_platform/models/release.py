@@ -1,7 +1,7 @@
 """A release: a model's weights as safetensors, and all that is needed to use and to trace them.
 
-    models/<name>/<run>/model.safetensors
-    models/<name>/<run>/model.json          written last
+models/<name>/<run>/model.safetensors
+models/<name>/<run>/model.json          written last
 """
 
 import datetime
@@ -13,8 +13,7 @@ from typing import Any
 import genloom
 from genloom import registry
 from genloom.data import Column, Facts
-from genloom.errors import DataError, PluginError
-
+from genloom.errors import DataError, PluginError, UnknownName
 from genloom_platform.config import RunConfig
 from genloom_platform.data.manifest import Manifest
 from genloom_platform.store import Store, identifier
@@ -61,7 +60,7 @@ class Release(Facts):
         config = {key: value for key, value in self.generator.items() if key != "name"}
         try:
             return registry.create(self.generator["name"], config)
-        except genloom.errors.UnknownName as error:
+        except UnknownName as error:
             raise PluginError(
                 f"the model {self.name} needs {self.generator['name']!r} of {self.package} "
                 f"{self.package_version}, which is not installed; pip install {self.package}"
@@ -119,6 +118,8 @@ def load(store: Store, release: Release) -> tuple[genloom.Trainable, Any, Any]:
     with tempfile.TemporaryDirectory(prefix="genloom-model-") as scratch:
         local = Path(scratch) / WEIGHTS
         if store.download(f"{release.path}/{WEIGHTS}", local) != release.weights_sha256:
-            raise DataError(f"the weights {store.url}/{release.path}/{WEIGHTS} are corrupt; train it again")
+            raise DataError(
+                f"the weights {store.url}/{release.path}/{WEIGHTS} are corrupt; train it again"
+            )
         load_model(module, local)
     return trainable, module.eval(), data

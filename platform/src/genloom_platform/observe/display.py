@@ -34,7 +34,7 @@ class Display:
         sys.stderr.flush()
         self._kept = [(stream, os.dup(stream)) for stream in (1, 2)]
         self._terminal = os.fdopen(os.dup(1), "w", buffering=1)
-        self._noise = tempfile.NamedTemporaryFile(prefix="genloom-", suffix=".log", delete=False)  # noqa: SIM115
+        self._noise = tempfile.NamedTemporaryFile(prefix="genloom-", suffix=".log", delete=False)
         for stream in (1, 2):
             os.dup2(self._noise.fileno(), stream)
         self._console = Console(file=self._terminal, highlight=False, soft_wrap=True)
@@ -61,7 +61,9 @@ class Display:
             f"run {run.name}: {run.config.generator_name} on {run.dataset}, {run.config.steps:,} steps, "
             f"{workers} worker{'s' if workers > 1 else ''}{begins}"
         )
-        self._progress.update(self._task, description="training", total=run.config.steps, completed=step)
+        self._progress.update(
+            self._task, description="training", total=run.config.steps, completed=step
+        )
 
     def report(self, report: Report) -> None:
         """The workers have come further."""
@@ -90,5 +92,3 @@ class Display:
         if self._run and noise.stat().st_size:
             self._store.upload(noise, f"runs/{self._run.name}/logs/driver.log")
         noise.unlink()
-
-

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+
 from genloom import Image, Sample
 from genloom.errors import RequestError
 
@@ -31,7 +32,9 @@ def contact_sheet(samples: Sequence[Sample], columns: int | None = None) -> Imag
     for number, array in enumerate(arrays):
         top = GAP + number // columns * (height * zoom + GAP)
         left = GAP + number % columns * (width * zoom + GAP)
-        sheet[top : top + height * zoom, left : left + width * zoom] = array.repeat(zoom, 0).repeat(zoom, 1)
+        sheet[top : top + height * zoom, left : left + width * zoom] = array.repeat(zoom, 0).repeat(
+            zoom, 1
+        )
     return Image(sheet)
 
 

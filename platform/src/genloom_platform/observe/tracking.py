@@ -26,7 +26,9 @@ class Tracking:
     def start(self, name: str, config: RunConfig, manifest: Manifest) -> str:
         """Open a run; returns its id."""
         experiment = self._client.get_experiment_by_name(EXPERIMENT)
-        experiment_id = experiment.experiment_id if experiment else self._client.create_experiment(EXPERIMENT)
+        experiment_id = (
+            experiment.experiment_id if experiment else self._client.create_experiment(EXPERIMENT)
+        )
         tags = {"dataset": manifest.full_name, "dataset.digest": manifest.digest}
         self.run_id = self._client.create_run(experiment_id, run_name=name, tags=tags).info.run_id
         from mlflow.entities import Param

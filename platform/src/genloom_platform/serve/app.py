@@ -15,12 +15,12 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from fastapi import FastAPI, Request, Response
-from genloom.errors import InvalidConfig, PromptError
-from genloom.problems import problems_of
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import to_json
 from starlette.exceptions import HTTPException
 
+from genloom.errors import InvalidConfig, PromptError
+from genloom.problems import problems_of
 from genloom_platform.serve import openapi
 from genloom_platform.serve.answers import GenerateAnswer, Health, ModelList, PredictAnswer
 from genloom_platform.serve.body import read_json

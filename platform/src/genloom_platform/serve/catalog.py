@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import Literal
 
 from genloom.errors import UnknownName
-
 from genloom_platform.serve.answers import ModelEntry, ModelList
 from genloom_platform.serve.errors import Refusal, from_name
 from genloom_platform.serve.model import Card

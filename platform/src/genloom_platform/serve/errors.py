@@ -12,8 +12,9 @@ from dataclasses import replace
 from typing import Any
 
 from fastapi.responses import JSONResponse
-from genloom.errors import GenloomError, InvalidConfig, Problem, PromptError, UnknownName
 from pydantic import BaseModel, Field
+
+from genloom.errors import GenloomError, InvalidConfig, Problem, PromptError, UnknownName
 
 INVALID = "invalid_request_error"
 SERVER = "server_error"

@@ -11,7 +11,6 @@ from typing import Any
 
 from genloom import LoadedModel
 from genloom.errors import GenloomError, RequestError
-
 from genloom_platform import cluster
 from genloom_platform.models import loading
 from genloom_platform.models.registry import Registry
@@ -22,6 +21,7 @@ from genloom_platform.store import Store
 APP = "genloom"
 START_TIMEOUT_S = 600
 """How long the models may take to load."""
+STOP_TIMEOUT_S = 60
 REQUEST_TIMEOUT_S = 400
 """When Serve's proxy gives a request up; the gateway does before, in words (`app.ANSWER_TIMEOUT_S`)."""
 POLL_S = 0.1
@@ -120,11 +120,28 @@ def start_sources(sources: Sequence[Source], host: str, port: int) -> str:
 
 
 def stop() -> None:
-    """End the endpoint that this process's cluster serves, if it does."""
+    """End the endpoint that this process's cluster serves, if it does; returns when it has ended."""
     import ray
+    from ray.serve._private.constants import SERVE_CONTROLLER_NAME, SERVE_NAMESPACE
 
-    if ray.is_initialized():
-        _quiet_serve().shutdown()
+    def controller() -> Any:
+        try:
+            return ray.get_actor(SERVE_CONTROLLER_NAME, SERVE_NAMESPACE)
+        except ValueError:
+            return None
+
+    if not ray.is_initialized() or not (running := controller()):
+        return
+    # serve.shutdown() waits in a call that dies with the controller, and Ray prints that on the terminal.
+    ray.get(running.graceful_shutdown.remote(wait=False))
+    deadline = time.monotonic() + STOP_TIMEOUT_S
+    while controller():
+        if time.monotonic() > deadline:
+            raise GenloomError(
+                f"the endpoint did not end in {STOP_TIMEOUT_S} s; ray stop ends it by force"
+            )
+        time.sleep(POLL_S)
+    _quiet_serve().shutdown()  # forgets the connection to it
 
 
 def _connect(num_models: int) -> Any:
@@ -179,8 +196,13 @@ def _deploy(serve: Any, sources: Sequence[Source], lock: Lock | None, host: str,
 
 
 def _why(faults: dict[str, str]) -> str:
-    """Why deployments do not run: of a traceback, what its exception says."""
-    return "; ".join(f"{name} cannot be served: {fault.strip()}" for name, fault in faults.items())
+    """Why deployments do not run: of a traceback, what the exception at its end says."""
+    from genloom_platform.serve.replica import CAUSE
+
+    reasons = {name: fault.strip().rpartition("\n")[2] for name, fault in faults.items()}
+    return "; ".join(
+        f"{name} cannot be served: {reason.rpartition(CAUSE)[2]}" for name, reason in reasons.items()
+    )
 
 
 def _url(host: str, port: int) -> str:

@@ -9,11 +9,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
+from pydantic import BaseModel, ValidationError
+
 from genloom import Audio, Generator, Image, LoadedModel, Predictor, Prompt, Row, Sample, Text
 from genloom.errors import InvalidConfig, PluginError, Problem, PromptError
 from genloom.problems import problems_of
-from pydantic import BaseModel, ValidationError
-
 from genloom_platform.serve.errors import listed
 
 MAX_MEDIA_BYTES = 256 << 20

@@ -12,12 +12,12 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from fastapi import FastAPI
-from genloom import LoadedModel, Prompt
-from genloom.errors import InvalidConfig, PromptError
 from ray import serve
 from ray.exceptions import RayActorError
 from ray.serve.handle import DeploymentHandle
 
+from genloom import LoadedModel, Prompt
+from genloom.errors import GenloomError, InvalidConfig, PromptError
 from genloom_platform.serve.app import create_app
 from genloom_platform.serve.errors import SERVER, Refusal
 from genloom_platform.serve.guard import MAX_REQUESTS
@@ -30,6 +30,8 @@ BATCH_WAIT_S = 0.002
 """How long the first prompt of a batch waits for others."""
 GATEWAY_CPUS = 0.1
 MODEL_CPUS = 1.0
+CAUSE = "cannot load the model: "
+"""After it stands, to the end of the line, why a model cannot be loaded; Serve hands on a traceback."""
 
 log = logging.getLogger("genloom.serve")
 
@@ -47,7 +49,11 @@ class ModelReplica:
         import torch
 
         torch.set_num_threads(1)
-        self._model = served(load(), created)
+        try:
+            self._model = served(load(), created)
+        except Exception as error:
+            what = str(error) if isinstance(error, GenloomError) else f"{type(error).__name__}: {error}"
+            raise RuntimeError(CAUSE + " ".join(what.split())) from error
         self._worker = ThreadPoolExecutor(1, "model")
         self._idle = asyncio.Event()
         self._idle.set()

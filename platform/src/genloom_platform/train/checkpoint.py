@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch.distributed as dist
-from genloom.data import Facts
-from genloom.errors import GenloomError, TrainingError
 from pydantic import ValidationError
 
+from genloom.data import Facts
+from genloom.errors import GenloomError, TrainingError
 from genloom_platform.store import Store
 
 if TYPE_CHECKING:
@@ -83,7 +83,9 @@ def newest(store: Store, run: str) -> Checkpoint | None:
             try:
                 return Checkpoint.model_validate_json(store.read(path))
             except ValidationError as error:
-                raise TrainingError(f"the checkpoint {store.url}/{path} is damaged; delete its folder") from error
+                raise TrainingError(
+                    f"the checkpoint {store.url}/{path} is damaged; delete its folder"
+                ) from error
     return None
 
 
@@ -106,7 +108,9 @@ def load(store: Store, run: str, engine: "Engine", checkpoint: Checkpoint) -> in
             except (FileNotFoundError, GenloomError) as error:
                 raise TrainingError(_damage(store, place, name, "cannot be read")) from error
             if sha256 != file.sha256:
-                raise TrainingError(_damage(store, place, name, "has another digest than when it was saved"))
+                raise TrainingError(
+                    _damage(store, place, name, "has another digest than when it was saved")
+                )
         engine.load(Path(scratch))
         dist.barrier()
     return checkpoint.step
@@ -119,9 +123,7 @@ def zero_stage(engine: "Engine") -> int:
 
 def _prune(store: Store, run: str, keep: int) -> None:
     committed = [
-        name
-        for name in store.names(folder(run))
-        if store.exists(f"{folder(run)}/{name}/manifest.json")
+        name for name in store.names(folder(run)) if store.exists(f"{folder(run)}/{name}/manifest.json")
     ]
     for name in committed[:-keep]:
         store.delete(f"{folder(run)}/{name}")

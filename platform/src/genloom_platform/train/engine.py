@@ -6,18 +6,18 @@ and no generator has to know of DeepSpeed.
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import deepspeed
-import genloom
 import torch
 import torch.distributed as dist
-from genloom.errors import InvalidConfig, PluginError, Problem, TrainingError
 from torch import Tensor, nn
 
+import genloom
+from genloom.errors import InvalidConfig, PluginError, Problem, TrainingError
 from genloom_platform.config import RunConfig, objective_optimizer
 from genloom_platform.train.average import Average
 from genloom_platform.train.parts import Part, parts_of, remaining_state
@@ -164,7 +164,7 @@ class Engine:
             self.average.load(torch.load(folder / f"average-{self.rank}.pt", weights_only=True))
 
     @contextmanager
-    def gathered(self) -> Iterator[nn.Module]:
+    def gathered(self) -> Generator[nn.Module]:
         """The model with whole weights (averaged ones if the run averages), in evaluation mode.
 
         All ranks must enter; under ZeRO-3 only rank 0 may read the weights.
@@ -177,7 +177,9 @@ class Engine:
         if self.average:
             self.average.swap()
         try:
-            with deepspeed.zero.GatheredParameters(partitioned, modifier_rank=None, enabled=bool(partitioned)):
+            with deepspeed.zero.GatheredParameters(
+                partitioned, modifier_rank=None, enabled=bool(partitioned)
+            ):
                 yield self.model
         finally:
             if self.average:
@@ -209,7 +211,9 @@ def deepspeed_config(config: RunConfig, world: int) -> dict[str, Any]:
     return {**config.deepspeed, **own}
 
 
-def make_optimizer(settings: genloom.Optimizer, parameters: Sequence[nn.Parameter]) -> torch.optim.Optimizer:
+def make_optimizer(
+    settings: genloom.Optimizer, parameters: Sequence[nn.Parameter]
+) -> torch.optim.Optimizer:
     """An optimizer of `torch.optim` by name.
 
     Raises:
@@ -217,13 +221,17 @@ def make_optimizer(settings: genloom.Optimizer, parameters: Sequence[nn.Paramete
     """
     cls = getattr(torch.optim, settings.name, None)
     if not (isinstance(cls, type) and issubclass(cls, torch.optim.Optimizer)):
-        problem = Problem("optimizer.name", repr(settings.name), "is no optimizer of torch.optim", "give AdamW")
+        problem = Problem(
+            "optimizer.name", repr(settings.name), "is no optimizer of torch.optim", "give AdamW"
+        )
         raise InvalidConfig("the run's configuration", [problem])
     given = settings.model_dump(exclude={"name"}, exclude_none=True)
     try:
         return cls([p for p in parameters if p.requires_grad], **given)
     except TypeError as error:
-        problem = Problem("optimizer", repr(given), f"{settings.name} takes no such setting", str(error))
+        problem = Problem(
+            "optimizer", repr(given), f"{settings.name} takes no such setting", str(error)
+        )
         raise InvalidConfig("the run's configuration", [problem]) from error
 
 

@@ -13,7 +13,6 @@ from typing import Any
 
 from genloom import registry as plugins
 from genloom.errors import GenloomError, RequestError, TrainingError
-
 from genloom_platform import cluster
 from genloom_platform.config import RunConfig
 from genloom_platform.data import manifest as manifests
@@ -129,7 +128,9 @@ def _see_through(
         model = _register(store, run, tracking.run_id) if finished else None
     except BaseException as error:
         message = str(error) or type(error).__name__
-        runs.set_status(store, run.name, Status(state="failed", step=step, metrics=metrics, message=message))
+        runs.set_status(
+            store, run.name, Status(state="failed", step=step, metrics=metrics, message=message)
+        )
         tracking.end("FAILED")
         raise
     status = Status(
@@ -230,11 +231,14 @@ def _explain(store: Store, run: Run, error: BaseException) -> BaseException:
     for cause in causes:
         if isinstance(cause, GenloomError):
             return cause
-        found = [*getattr(cause, "worker_failures", {}).values(), cause.__cause__, getattr(cause, "cause", None)]
+        found = [
+            *getattr(cause, "worker_failures", {}).values(),
+            cause.__cause__,
+            getattr(cause, "cause", None),
+        ]
         causes += [each for each in found if isinstance(each, BaseException) and each not in causes]
     first = str(causes[-1]).strip().splitlines() or [type(causes[-1]).__name__]
     return TrainingError(
         f"the run {run.name} failed: {type(causes[-1]).__name__}: {first[-1]}; "
         f"its log is {store.url}/runs/{run.name}/logs"
     )
-

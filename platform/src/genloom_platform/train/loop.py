@@ -9,9 +9,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import genloom
 from torch import Tensor
 
+import genloom
 from genloom_platform.config import RunConfig
 from genloom_platform.data.stream import Batches, to_batch
 from genloom_platform.train.engine import Engine

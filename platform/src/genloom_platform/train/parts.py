@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from torch import nn
+
 import genloom
 from genloom.errors import PluginError
-from torch import nn
 
 
 @dataclass(frozen=True)
@@ -33,9 +34,13 @@ def parts_of(model: nn.Module, objectives: Sequence[genloom.Objective]) -> list[
         module = _module(model, objective)
         parameters = tuple(p for p in module.parameters() if p.requires_grad)
         if not parameters:
-            raise PluginError(f"the objective {objective.name!r} trains no parameter; see what it names")
+            raise PluginError(
+                f"the objective {objective.name!r} trains no parameter; see what it names"
+            )
         if any(part.objective.name == objective.name for part in parts):
-            raise PluginError(f"two objectives are named {objective.name!r}; give each a name of its own")
+            raise PluginError(
+                f"two objectives are named {objective.name!r}; give each a name of its own"
+            )
         for parameter in parameters:
             other = owner.setdefault(id(parameter), objective.name)
             if other != objective.name:

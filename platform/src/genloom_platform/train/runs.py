@@ -6,9 +6,10 @@ runs/<run>/run.json · status.json · checkpoints/ · logs/
 import datetime
 from typing import Literal
 
+from pydantic import Field
+
 from genloom.data import Facts
 from genloom.errors import RequestError, UnknownName
-
 from genloom_platform.config import RunConfig
 from genloom_platform.store import Store, identifier
 
@@ -32,7 +33,7 @@ class Status(Facts):
 
     state: Literal["running", "finished", "stopped", "failed"]
     step: int = 0
-    metrics: dict[str, float] = {}
+    metrics: dict[str, float] = Field(default_factory=dict)
     model: str | None = None
     """`name@version` of what came out."""
     message: str = ""

@@ -4,7 +4,7 @@ import os
 import socket
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,7 +59,8 @@ def _train(job: Job, rank: int) -> None:
     os.environ.setdefault("GENLOOM_STORE", job.store.url)
     stream = job.stream()
 
-    def batches(number: int) -> Iterator[Columns]:
+    def batches(_: int) -> Iterator[Columns]:
+        # The driver has entered the stream at the checkpoint's place; see launch.dataset.
         return ray_batches(ray.train.get_dataset_shard("train"))
 
     def report(step: int, metrics: list[dict[str, float]], rate: float) -> bool:
@@ -80,7 +81,7 @@ def _train(job: Job, rank: int) -> None:
 
 
 @contextmanager
-def _logged(store: Store, run: str, rank: int) -> Iterator[None]:
+def _logged(store: Store, run: str, rank: int) -> Generator[None]:
     """Send all that this process prints, engines included, to the run's log."""
     relative = f"runs/{run}/logs/rank-{rank}.log"
     with tempfile.TemporaryDirectory(prefix="genloom-log-") as scratch:

@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 from typing import Any
 
-import genloom
 import torch
 import torch.nn.functional as F
-from genloom import ClassColumn, Example, ImageColumn, Label, Loss, PromptError, Row
 from pydantic import Field
 from torch import Tensor, nn
 
+import genloom
+from genloom import ClassColumn, Example, ImageColumn, Label, Loss, PromptError, Row
 from genloom_image.pictures import HIGH, LOW, Shape, shape_of
 
 

@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 
-import genloom
 import torch
-from genloom import ClassColumn, Example, Image, ImageColumn, Loss, Objective, Optimizer, Row
 from pydantic import Field
 from torch import Tensor, nn
 
+import genloom
+from genloom import ClassColumn, Example, Image, ImageColumn, Loss, Objective, Optimizer, Row
 from genloom_image.networks import GROUPS, Downsampler, Upsampler
 from genloom_image.pictures import (
     HIGH,

@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from typing import Protocol
 
 import torch
+from torch import Tensor
+
 from genloom import ClassColumn, Example, ImageColumn, PromptError, Row
 from genloom.errors import WrongDataset
-from torch import Tensor
 
 LOW, HIGH = -1.0, 1.0
 """The values of black and of white."""

@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 
-import genloom
 import torch
 import torch.nn.functional as F
-from genloom import ClassColumn, Example, Image, ImageColumn, Likelihood, Loss, Row
 from pydantic import Field
 from torch import Tensor, nn
 
+import genloom
+from genloom import ClassColumn, Example, Image, ImageColumn, Likelihood, Loss, Row
 from genloom_image.networks import GROUPS, Downsampler, Upsampler
 from genloom_image.pictures import (
     HIGH,

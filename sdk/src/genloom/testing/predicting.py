@@ -48,7 +48,7 @@ def predictions_travel(case: Case) -> str:
             total = sum(answer.probabilities)
             if abs(total - 1) > 1e-3 or not 0 <= answer.index < len(answer.probabilities):
                 raise Broken(
-                    f"class {answer.index}, probabilities {answer.probabilities} that sum to {total:.4f}"
+                    f"class {answer.index} of probabilities {answer.probabilities}, sum {total:.4f}"
                 )
     return ""
 

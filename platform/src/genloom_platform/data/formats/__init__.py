@@ -3,7 +3,7 @@
 A reader yields rows as they will be stored; it never holds the whole source in memory.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -23,7 +23,7 @@ FORMATS = {
 class Source:
     """A source that was opened: what it holds, and how to read it."""
 
-    columns: dict[str, Column]
+    columns: Mapping[str, Column]
     rows: Callable[[], Iterator[tuple[str, dict[str, Any]]]]
     """Yields (split, row)."""
     source: str
@@ -48,7 +48,9 @@ def open_source(name: str, source: str | None, options: dict[str, Any]) -> Sourc
             raise UnknownName(f"option of the format {name} named", option, known)
     if not module.NEEDS_SOURCE:
         if source is not None:
-            raise RequestError(f"the format {name} brings its own data; leave the source {source!r} out")
+            raise RequestError(
+                f"the format {name} brings its own data; leave the source {source!r} out"
+            )
         return module.open_source({**known, **options})
     if source is None:
         raise RequestError(f"the format {name} reads {FORMATS[name]}; give its path")

@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from genloom import ClassColumn, Image, ImageColumn
 from genloom.errors import DataError
-
 from genloom_platform.data.formats import Source
 
 NEEDS_SOURCE = True
 OPTIONS: dict[str, Any] = {}
-CLASSES = "airplane automobile bird cat deer dog frog horse ship truck".split()
+CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 RECORD_BYTES = 1 + 3072
 MAX_MEMBER_BYTES = 64 << 20
 TRAIN_FILES = [f"data_batch_{number}" for number in range(1, 6)]
@@ -39,7 +39,9 @@ def open_source(path: Path, options: dict[str, Any]) -> Source:
                 found += 1
                 yield split, {"image": Image(pixels), "label": label}
         if not found:
-            raise DataError(f"{path} holds no data_batch or test_batch; give CIFAR-10's archive as published")
+            raise DataError(
+                f"{path} holds no data_batch or test_batch; give CIFAR-10's archive as published"
+            )
 
     return Source(columns, rows, str(path), options)
 
@@ -59,7 +61,9 @@ def _members(path: Path) -> Iterator[tuple[str, bytes]]:
                 if not member.isfile() or name not in wanted:
                     continue
                 if member.size > MAX_MEMBER_BYTES:
-                    raise DataError(f"{path}/{name} claims {member.size:,} bytes; CIFAR-10's files have 31 MB")
+                    raise DataError(
+                        f"{path}/{name} claims {member.size:,} bytes; CIFAR-10's files have 31 MB"
+                    )
                 content = archive.extractfile(member)
                 if content:
                     yield name, content.read()
@@ -84,13 +88,17 @@ def _python(where: str, content: bytes) -> Iterator[tuple[Any, int]]:
     except DataError:
         raise
     except Exception as error:
-        raise DataError(f"{where} is no CIFAR-10 batch ({error}); download the archive again") from error
+        raise DataError(
+            f"{where} is no CIFAR-10 batch ({error}); download the archive again"
+        ) from error
     yield from _pictures(where, np.asarray(pixels), np.asarray(labels))
 
 
 def _pictures(where: str, pixels: Any, labels: Any) -> Iterator[tuple[Any, int]]:
     if pixels.dtype != np.uint8 or pixels.shape != (len(labels), 3072):
-        raise DataError(f"{where} holds pixels of shape {list(pixels.shape)}, not [rows, 3072] of uint8")
+        raise DataError(
+            f"{where} holds pixels of shape {list(pixels.shape)}, not [rows, 3072] of uint8"
+        )
     for picture, label in zip(pixels.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1), labels, strict=True):
         if not 0 <= label < len(CLASSES):
             raise DataError(f"{where} holds the label {label}; CIFAR-10 has 0 to {len(CLASSES) - 1}")

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from genloom import ClassColumn, Image, ImageColumn
 
+from genloom import ClassColumn, Image, ImageColumn
 from genloom_platform.data.formats import Source
 
 NEEDS_SOURCE = False
@@ -34,4 +34,6 @@ def open_source(options: dict[str, Any]) -> Source:
         "image": ImageColumn(channels=1),
         "label": ClassColumn(names=tuple(str(digit) for digit in range(10))),
     }
-    return Source(columns, rows, f"sklearn.datasets.load_digits, scikit-learn {sklearn.__version__}", options)
+    return Source(
+        columns, rows, f"sklearn.datasets.load_digits, scikit-learn {sklearn.__version__}", options
+    )

@@ -9,7 +9,6 @@ from typing import Any
 
 from genloom import TextColumn
 from genloom.errors import DataError, RequestError
-
 from genloom_platform.data.formats import Source
 
 NEEDS_SOURCE = True
