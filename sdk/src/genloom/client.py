@@ -3,17 +3,27 @@
 studio = genloom.connect()                              # the platform on this machine
 endpoint = genloom.connect("http://127.0.0.1:8000")     # models that are served somewhere
 endpoint.models["image-vae"].generate(label=3)
+endpoint.models["image-classifier"].predict(image=picture)
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from genloom.errors import EndpointError, UnknownName
 from genloom.platforms import local_platform
+from genloom.predictions import Embedding, Label, Prediction, Ranking, Value
 from genloom.prompt import Prompt
 from genloom.samples import Audio, Image, Notes, Sample, Text
 
 MEDIA: dict[str, type[Sample]] = {kind.media_type: kind for kind in (Image, Audio, Notes)}
+PREDICTIONS: dict[str, type[Prediction]] = {
+    "label": Label,
+    "value": Value,
+    "embedding": Embedding,
+    "ranking": Ranking,
+}
+MAX_PROMPTS = 256
+"""Prompts that one request to an endpoint may hold; more go in several."""
 
 
 def connect(address: str | None = None, *, key: str | None = None, timeout_s: float = 120) -> Any:
@@ -52,7 +62,7 @@ class Endpoint:
         """Send one request and return the JSON of the answer.
 
         Raises:
-            EndpointError: No answer came, or one of status 400 and above.
+            EndpointError: No answer came, or one of status 400 and above, or one that is no JSON.
         """
         import httpx
 
@@ -62,7 +72,13 @@ class Endpoint:
             raise EndpointError(f"{self.url} did not answer: {error}; is it served there?") from error
         if answer.is_error:
             raise EndpointError(_message(answer), answer.status_code)
-        return answer.json()
+        try:
+            return answer.json()
+        except ValueError as error:
+            raise EndpointError(
+                f"{self.url} answered no JSON, so it is no Genloom endpoint; check the address",
+                answer.status_code,
+            ) from error
 
 
 class EndpointModels(Mapping[str, "EndpointModel"]):
@@ -106,10 +122,29 @@ class EndpointModel:
             count: how many samples of the one prompt that `fields` describe.
             fields: The prompt's fields, as in `label=3`.
         """
-        asked = [_as_json(prompt) for prompt in prompts] if prompts else [_as_json(fields)] * count
-        body = {"model": self.name, "prompts": asked}
-        answer = self._endpoint.request("POST", "/v1/generate", body)
-        return [sample_from_json(item["sample"]) for item in answer["samples"]]
+        asked = [fields] * count if prompts is None else prompts
+        answers = self._ask("/v1/generate", "samples", asked)
+        return [sample_from_json(item["sample"]) for item in answers]
+
+    def predict(
+        self, prompts: Sequence[Prompt | Mapping[str, Any]] | None = None, **fields: Any
+    ) -> list[Prediction]:
+        """Ask for predictions.
+
+        Args:
+            prompts: One prompt for each prediction; or
+            fields: the fields of one, as in `image=picture`.
+        """
+        asked = [fields] if prompts is None else prompts
+        return [prediction_from_json(item) for item in self._ask("/v1/predict", "predictions", asked)]
+
+    def _ask(self, path: str, key: str, prompts: Sequence[Prompt | Mapping[str, Any]]) -> list[Any]:
+        answers: list[Any] = []
+        for first in range(0, len(prompts), MAX_PROMPTS):
+            some = [_as_json(prompt) for prompt in prompts[first : first + MAX_PROMPTS]]
+            answer = self._endpoint.request("POST", path, {"model": self.name, "prompts": some})
+            answers += answer[key]
+        return answers
 
 
 def sample_from_json(value: Any) -> Sample:
@@ -119,12 +154,26 @@ def sample_from_json(value: Any) -> Sample:
     return MEDIA[value["media_type"]].from_json(value)
 
 
+def prediction_from_json(value: Any) -> Prediction:
+    """The prediction that an endpoint sent; its `kind` tells which."""
+    return PREDICTIONS[value["kind"]].model_validate(value)
+
+
 def _as_json(prompt: Prompt | Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(prompt, Prompt):
         return prompt.model_dump(mode="json")
-    return {
-        name: value.to_json() if isinstance(value, Sample) else value for name, value in prompt.items()
-    }
+    return {name: _plain(value) for name, value in prompt.items()}
+
+
+def _plain(value: Any) -> Any:
+    """A value as JSON knows it: media as they are sent, also within lists and mappings."""
+    if isinstance(value, Sample):
+        return value.to_json()
+    if isinstance(value, Mapping):
+        return {name: _plain(inner) for name, inner in cast(Mapping[str, Any], value).items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(inner) for inner in cast(Sequence[Any], value)]
+    return value
 
 
 def _message(answer: Any) -> str:

@@ -99,7 +99,8 @@ def withheld() -> Generator[None]:
 
 def check_exposure(host: str, key: str | None) -> None:
     """Raise RequestError where other machines could reach an endpoint that asks for no key."""
-    if key is None and not _is_this_machine(host):
+    alone = all(map(is_loopback, _addresses(host)))
+    if key is None and not alone:
         raise RequestError(
             f"host = {host}: other machines can reach it, and without a key anyone there could use "
             f"the models; {HINT}, or serve on 127.0.0.1"
@@ -116,13 +117,13 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def _is_this_machine(host: str) -> bool:
-    """Whether each address of a host is loopback."""
+def _addresses(host: str) -> set[str]:
+    """The addresses of a host, without the scope that IPv6 may add."""
     try:
         found = socket.getaddrinfo(host, None)
     except OSError as error:
         raise RequestError(f"host = {host}: it has no address ({error}); serve on 127.0.0.1") from error
-    return all(is_loopback(str(entry[4][0]).partition("%")[0]) for entry in found)
+    return {str(entry[4][0]).partition("%")[0] for entry in found}
 
 
 def _scrypt(key: bytes, salt: bytes) -> bytes:

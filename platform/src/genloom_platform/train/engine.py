@@ -24,6 +24,10 @@ from genloom_platform.train.parts import Part, parts_of, remaining_state
 
 TAG = "state"
 
+# DeepSpeed would compile a shared-memory all-reduce when it starts on a CPU: a minute and a compiler for what only its
+# inference calls. There is no setting for it.
+deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+
 
 class Engine:
     """A generator's model in training, on one rank."""

@@ -9,7 +9,17 @@ from pydantic import Field
 from torch import Tensor, nn
 
 import genloom
-from genloom import ClassColumn, Example, ImageColumn, Label, Loss, PromptError, Row
+from genloom import (
+    ClassColumn,
+    Example,
+    ImageColumn,
+    Label,
+    Loss,
+    Objective,
+    Optimizer,
+    PromptError,
+    Row,
+)
 from genloom_image.pictures import HIGH, LOW, Shape, shape_of
 
 
@@ -88,6 +98,10 @@ class ImageClassifier(genloom.Predictor):
         if "label" in row:
             example["label"] = int(row["label"])
         return example
+
+    def objectives(self) -> Sequence[Objective]:
+        """One, with a learning rate that so small a network bears."""
+        return [Objective("loss", self.loss, optimizer=Optimizer(lr=3e-3))]
 
     def loss(self, model: LeNet, batch: dict[str, Tensor]) -> Loss:
         """Cross-entropy in nats, and the share of pictures that are named rightly."""

@@ -43,7 +43,7 @@ def check(
             to mend.
     """
     found = report(subject, rows, data=data, prompts=prompts, distributed=distributed)
-    if not found.ok:
+    if not found.passed:
         raise AssertionError(str(found))
     return found
 

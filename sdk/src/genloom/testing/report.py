@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 Outcome = Literal["passed", "failed", "warning", "not run"]
+MARKS: dict[Outcome, str] = {"passed": "✓", "failed": "✗", "warning": "!", "not run": "–"}
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class Finding:
     """What to mend, where it is broken."""
 
     def __str__(self) -> str:
-        head = f"{self.check}: {self.seen}" if self.seen else self.check
+        head = f"{MARKS[self.outcome]} {self.check}" + (f": {self.seen}" if self.seen else "")
         if self.outcome in ("passed", "not run"):
             return head
         return f"{head}\n    rule: {self.rule}\n    mend: {self.remedy}"
@@ -37,7 +38,7 @@ class Report:
     findings: Sequence[Finding]
 
     @property
-    def ok(self) -> bool:
+    def passed(self) -> bool:
         """Whether no rule is broken."""
         return not self.of("failed")
 

@@ -1,0 +1,194 @@
+"""One endpoint on Ray Serve, with a key, asked over HTTP."""
+
+import os
+import socket
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+import numpy as np
+import pytest
+import ray
+import serve_toys as toys
+
+import genloom
+from genloom.errors import EndpointError, RequestError, UnknownName
+from genloom_platform import cluster
+from genloom_platform.serve import keys, launch
+from genloom_platform.serve.launch import Source
+from genloom_platform.serve.model import served
+
+KEY = "a-key-of-this-test-alone-4711"
+SOURCES = [
+    Source("drawer@1", toys.drawer, 1700000000),
+    Source("counter@2", toys.counter, 1700000000),
+    Source("brightness@3", toys.brightness, 1700000000),
+]
+
+
+@pytest.fixture(scope="module")
+def url():
+    """An endpoint of three models that asks for a key."""
+    ray.cloudpickle.register_pickle_by_value(toys)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    alone = not ray.is_initialized()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(keys.VARIABLE, KEY)
+        if not alone:
+            cluster.connect(4)
+        yield launch.start_sources(SOURCES, "127.0.0.1", port)
+    launch.stop()
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(f"http://127.0.0.1:{port}/healthz", trust_env=False)
+    if alone:
+        ray.shutdown()
+
+
+@pytest.fixture
+def http(url):
+    headers = {"Authorization": f"Bearer {KEY}"}
+    with httpx.Client(base_url=url, headers=headers, trust_env=False, timeout=60) as client:
+        yield client
+
+
+@pytest.fixture
+def models(url):
+    return genloom.connect(url, key=KEY).models
+
+
+def generate(http, model, *prompts):
+    answer = http.post("/v1/generate", json={"model": model, "prompts": list(prompts)})
+    assert answer.is_success, answer.text
+    return [item["sample"] for item in answer.json()["samples"]]
+
+
+def test_health_needs_no_key_and_the_models_do(url):
+    assert httpx.get(f"{url}/healthz", trust_env=False).json() == {"status": "ok"}
+    assert httpx.get(f"{url}/openapi.json", trust_env=False).status_code == 200
+    for key in (None, "wrong", KEY + "x"):
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        answer = httpx.get(f"{url}/v1/models", headers=headers, trust_env=False)
+        assert answer.status_code == 401
+        assert "Authorization: Bearer" in answer.json()["error"]["message"]
+
+
+def test_a_seed_gives_its_sample_alone_in_a_batch_and_beside_others(http):
+    alone = [generate(http, "drawer", {"seed": seed})[0] for seed in range(16)]
+    assert generate(http, "drawer", *({"seed": seed} for seed in range(16))) == alone
+    with ThreadPoolExecutor(16) as callers:
+        beside = list(callers.map(lambda seed: generate(http, "drawer", {"seed": seed})[0], range(16)))
+    assert beside == alone
+    with_module = served(toys.drawer(), 0)
+    local = with_module.compute(with_module.read([{"seed": seed} for seed in range(16)]))
+    assert [genloom.Image.from_json(sample) for sample in alone] == local
+
+
+def test_requests_that_come_while_a_batch_is_computed_share_the_next(http):
+    """Also where they come far apart: a batch is closed when the model is free, not after a wait."""
+    sizes: list[int] = []
+
+    def one(delay_s: float) -> None:
+        time.sleep(delay_s)
+        sizes.append(int(generate(http, "counter", {"wait_s": 1.5})[0]))
+
+    callers = [
+        threading.Thread(target=one, args=(0 if index == 0 else 0.3 + index / 20,))
+        for index in range(17)
+    ]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join()
+    assert sorted(sizes) == [1] + [16] * 16
+
+
+def test_a_large_request_is_computed_in_batches_of_64(http):
+    assert generate(http, "counter", *[{}] * 256) == ["64"] * 256
+
+
+def test_a_wrong_prompt_fails_no_other_request(http):
+    def ask(label):
+        return http.post(
+            "/v1/generate", json={"model": "drawer", "prompts": [{"seed": 1, "label": label}]}
+        )
+
+    with ThreadPoolExecutor(16) as callers:
+        answers = list(callers.map(ask, [1, 55, 7, 8] * 4))
+    for one, unknown, failing, refused in zip(*[iter(answers)] * 4, strict=True):
+        assert [answer.status_code for answer in (one, unknown, failing, refused)] == [
+            200,
+            422,
+            500,
+            422,
+        ]
+        assert "give 0 to 9" in unknown.json()["error"]["message"]
+        assert failing.json()["error"]["code"] == "model_failed"
+        assert "secret" not in failing.text
+        assert refused.json()["error"]["message"] == "prompts.0: label = 8: there is no eight; give 9"
+
+
+def test_the_client_draws_and_predicts(models):
+    assert list(models) == ["drawer", "counter", "brightness"]
+    first, second = models["drawer"].generate(label=3, count=2)
+    assert isinstance(first, genloom.Image)
+    assert first != second
+    assert models["counter"].generate(count=300)[-1] == genloom.Text("44")
+    white = genloom.Image(np.full((4, 4, 3), 255, np.uint8))
+    assert models["brightness"].predict(image=white) == [genloom.Value(value=1.0)]
+    assert models["drawer"].generate([{"seed": 1}]) == models["drawer"].generate(seed=1, like=white)
+
+
+def test_the_client_tells_what_was_wrong(url, models):
+    with pytest.raises(UnknownName, match="'drawer'"):
+        models["drawr"]
+    with pytest.raises(EndpointError, match="give 0 to 9") as refusal:
+        models["drawer"].generate(label=55)
+    assert refusal.value.status == 422
+    with pytest.raises(EndpointError, match="no key was sent") as refusal:
+        list(genloom.connect(url).models)
+    assert refusal.value.status == 401
+
+
+def test_a_large_body_is_refused_while_it_arrives(http):
+    """Of 2 GiB that are announced or not; it would take minutes to send them."""
+
+    def endless():
+        for _ in range(2048):
+            yield b" " * (1 << 20)
+
+    headers = {"Content-Type": "application/json"}
+    with pytest.raises(httpx.HTTPError), httpx.Client(base_url=http.base_url, timeout=20) as stranger:
+        answer = stranger.post("/v1/generate", content=endless(), headers=headers)
+        assert answer.status_code == 401
+        raise httpx.HTTPError("told before it had sent all")
+    announced = headers | {"Content-Length": str(2 << 30)}
+    for sent in (headers, announced):
+        try:
+            answer = http.post("/v1/generate", content=endless(), headers=sent)
+            assert answer.status_code == 413
+            assert answer.json()["error"]["code"] == "body_too_large"
+        except httpx.WriteError:
+            pass  # the connection was closed while the client was still sending
+
+
+def test_the_key_is_in_no_process_that_was_started(url):
+    @ray.remote(num_cpus=0)
+    def inherited() -> list[bytes]:
+        return [b for b in open("/proc/self/environ", "rb").read().split(b"\0") if KEY.encode() in b]
+
+    if os.environ.get("RAY_ADDRESS") is None:
+        assert ray.get(inherited.remote()) == []
+    details = str(ray.serve.status()) if hasattr(ray, "serve") else ""
+    assert KEY not in details
+
+
+def test_a_second_endpoint_on_the_cluster_is_refused(url):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with pytest.raises(RequestError, match="serves an endpoint already"):
+        launch.start_sources(SOURCES[:1], "127.0.0.1", port)
+    assert httpx.get(f"{url}/healthz", trust_env=False).is_success
