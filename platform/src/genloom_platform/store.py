@@ -158,7 +158,9 @@ class Store:
     def delete(self, folder: str) -> None:
         """Remove a folder and all that is in it; nothing happens where it is missing."""
         with self._explained("delete", folder):
-            if self.fs.get_file_info(self.path(folder)).type == pafs.FileType.Directory:
+            if self.folder is None:
+                _delete_objects(self.path(folder) + "/")
+            elif self.fs.get_file_info(self.path(folder)).type == pafs.FileType.Directory:
                 self.fs.delete_dir(self.path(folder))
 
     def check_writable(self) -> None:
@@ -166,7 +168,10 @@ class Store:
         probe = f".probe-{os.getpid()}"
         self.write(probe, b"")
         with self._explained("delete", probe):
-            self.fs.delete_file(self.path(probe))
+            if self.folder is None:
+                _delete_objects(self.path(probe))
+            else:
+                self.fs.delete_file(self.path(probe))
 
     @contextmanager
     def _explained(self, verb: str, relative: str) -> Generator[None]:
@@ -197,4 +202,23 @@ def _s3() -> pafs.FileSystem:
         connect_timeout=10,
         request_timeout=60,
         allow_bucket_creation=False,
+        allow_delayed_open=True,
     )
+
+
+def _delete_objects(prefix: str) -> None:
+    """Delete every object whose path starts so: by boto3, for pyarrow also writes and deletes folder markers,
+    which not every server takes.
+    """
+    import boto3
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    bucket, _, start = prefix.partition("/")
+    try:
+        client: Any = boto3.client("s3")
+        for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=start):
+            keys = [{"Key": item["Key"]} for item in page.get("Contents", []) if item["Key"][-1] != "/"]
+            if keys:
+                client.delete_objects(Bucket=bucket, Delete={"Objects": keys, "Quiet": True})
+    except (BotoCoreError, ClientError) as error:
+        raise OSError(str(error)) from error

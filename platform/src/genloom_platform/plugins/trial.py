@@ -10,7 +10,7 @@ import json
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib import import_module
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -21,7 +21,7 @@ import genloom
 from genloom.data import Facts
 from genloom.testing.rules import told
 
-STAGES = (3,)
+STAGES = (1, 2, 3)
 WORLDS = (1, 2)
 STEPS = 4
 STOP = 2
@@ -97,8 +97,7 @@ def main(file: str) -> None:
     sys.path[:] = job.path
     import torch.multiprocessing as mp
 
-    import genloom_platform.train.loop  # noqa: F401 - once for all workers, before they are forked
-
+    import_module("genloom_platform.train.loop")  # once for all workers, before they are forked
     groups: list[Any] = [
         mp.start_processes(_work, (world, job), world, join=False, start_method="fork")
         for world in WORLDS
@@ -134,59 +133,69 @@ def _work(rank: int, world: int, job: Job) -> None:
 
 def _train(job: Job, world: int, stage: int) -> Stage:
     """Train at one stage, then once more from the checkpoint in the middle."""
-    from genloom_platform.config import Checkpoints, RunConfig
     from genloom_platform.data import manifest
-    from genloom_platform.data.stream import Stream, local_batches
+    from genloom_platform.data.stream import Columns, Stream, local_batches
     from genloom_platform.store import Store
     from genloom_platform.train import checkpoint
     from genloom_platform.train.loop import train
 
     trainable, store = job.subject.load(), Store(job.folder)
-    config = RunConfig(
-        generator={"name": "subject"},
-        data=job.dataset,
-        steps=STEPS,
-        global_batch=BATCH,
-        deepspeed={"zero_optimization": {"stage": stage}},
-        checkpoint=Checkpoints(every=STOP, keep=STEPS),
-        log_every=1,
-    )
+    config = _config(job, stage)
     stream = Stream(store, manifest.load(store, job.dataset), trainable, BATCH)
     run, rank = f"world-{world}-stage-{stage}", int(os.environ["RANK"])
-    names = [objective.name for objective in trainable.objectives()]
+    end = STEPS * max(objective.repeats for objective in trainable.objectives())
 
-    def batches(start: int) -> Any:
-        return local_batches(stream, start, start + STEPS * 1000, rank, world)
+    def batches(start: int) -> Iterator[Columns]:
+        return local_batches(stream, start, end, rank, world)
 
-    def noted(losses: list[dict[str, float]]) -> Any:
-        def report(step: int, metrics: list[dict[str, float]], rate: float) -> bool:
-            losses.extend({name: values[name] for name in names} for values in metrics)
-            return False
+    def save(engine: Any, step: int) -> None:
+        checkpoint.save(store, run, engine, step)
 
-        return report
+    def resume(engine: Any) -> int:
+        place = f"{checkpoint.folder(run)}/{STOP:08d}/manifest.json"
+        middle = checkpoint.Checkpoint.model_validate_json(store.read(place))
+        return checkpoint.load(store, run, engine, middle)
 
-    whole, rest = list[dict[str, float]](), list[dict[str, float]]()
-    engine = train(
-        config,
-        trainable,
-        stream.data,
-        batches,
-        noted(whole),
-        lambda engine, step: checkpoint.save(store, run, engine, step),
-    )
+    whole, rest = Losses(trainable), Losses(trainable)
+    engine = train(config, trainable, stream.data, batches, whole.note, save)
     unequal = _unequal_buffers(engine.model)
-    place = f"{checkpoint.folder(run)}/{STOP:08d}/manifest.json"
-    middle = checkpoint.Checkpoint.model_validate_json(store.read(place))
-    train(
-        config,
-        trainable,
-        stream.data,
-        batches,
-        noted(rest),
-        lambda engine, step: None,
-        lambda engine: checkpoint.load(store, run, engine, middle),
+    train(config, trainable, stream.data, batches, rest.note, lambda *saving: None, resume)
+    return Stage(
+        world=world,
+        stage=stage,
+        losses=tuple(whole.steps),
+        resumed=tuple(rest.steps),
+        unequal=unequal,
     )
-    return Stage(world=world, stage=stage, losses=tuple(whole), resumed=tuple(rest), unequal=unequal)
+
+
+class Losses:
+    """The losses of a run, without the metrics beside them."""
+
+    def __init__(self, trainable: genloom.Trainable) -> None:
+        self.steps: list[dict[str, float]] = []
+        self._names = [objective.name for objective in trainable.objectives()]
+
+    def note(self, step: int, metrics: list[dict[str, float]], rate: float) -> bool:
+        """Take what the loop reports, and let it go on."""
+        self.steps += [{name: values[name] for name in self._names} for values in metrics]
+        return False
+
+
+def _config(job: Job, stage: int) -> Any:
+    from genloom_platform.config import RunConfig
+
+    return RunConfig.model_validate(
+        {
+            "generator": {"name": "subject"},
+            "data": job.dataset,
+            "steps": STEPS,
+            "global_batch": BATCH,
+            "deepspeed": {"zero_optimization": {"stage": stage}},
+            "checkpoint": {"every": STOP, "keep": STEPS},
+            "log_every": 1,
+        }
+    )
 
 
 def _unequal_buffers(model: Any) -> tuple[str, ...]:

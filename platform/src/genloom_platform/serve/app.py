@@ -86,6 +86,7 @@ def create_app(backend: Backend, lock: Lock | None = None) -> FastAPI:
         version="1.0.0",
         description="Ask trained models for samples and predictions.",
         redoc_url=None,
+        redirect_slashes=False,
         responses={"default": {"model": ErrorAnswer, "description": "Any error"}},
     )
     catalog = Catalog(backend.models())

@@ -74,7 +74,7 @@ def sources(store: Store, references: Sequence[str]) -> list[Source]:
     found: list[Source] = []
     for version in map(registry.find, references):
         version.release.trainable()
-        load = functools.partial(loading.load, store, version.full_name)
+        load = functools.partial(loading.load_version, store, version)
         created = int(datetime.fromisoformat(version.release.created_at).timestamp())
         found.append(Source(version.full_name, load, created))
     return found

@@ -101,7 +101,7 @@ class ImageClassifier(genloom.Predictor):
 
     def objectives(self) -> Sequence[Objective]:
         """One, with a learning rate that so small a network bears."""
-        return [Objective("loss", self.loss, optimizer=Optimizer(lr=3e-3))]
+        return [Objective("loss", self.loss, optimizer=Optimizer(lr=5e-3))]
 
     def loss(self, model: LeNet, batch: dict[str, Tensor]) -> Loss:
         """Cross-entropy in nats, and the share of pictures that are named rightly."""

@@ -26,7 +26,6 @@ class Painter(nn.Module):
 
     def __init__(self, shape: Shape, classes: int, latent: int, width: int) -> None:
         super().__init__()
-        self.latent = latent
         self.label = nn.Embedding(classes, width)
         self.up = Upsampler(latent + width, shape, width)
 
@@ -136,8 +135,7 @@ class ImageGAN(genloom.Generator):
         The metric "distance" is the critic's estimate of the Wasserstein distance.
         """
         real, label = batch["image"], batch["label"]
-        with torch.no_grad():
-            fake = self._paint(model, batch)
+        fake = self._paint(model, batch)
         distance = (model.critic(real, label) - model.critic(fake, label)).float().mean()
         penalty = gradient_penalty(model.critic, real, fake, label)
         return Loss(self.penalty * penalty - distance, {"distance": distance, "penalty": penalty})
@@ -154,8 +152,8 @@ class ImageGAN(genloom.Generator):
 
     def generate(self, model: GAN, prompts: Sequence[Prompt]) -> Sequence[Image]:
         """One picture a prompt."""
-        weight = model.generator.up.dense.weight
-        noise, label = draw_latents(prompts, self.latent, model.classes, weight)
+        like = next(model.parameters())
+        noise, label = draw_latents(prompts, self.latent, model.classes, like)
         pictures = model.generator(noise, label).float().cpu()
         return [Image.from_chw(picture, LOW, HIGH) for picture in pictures]
 

@@ -79,7 +79,7 @@ def check_label(prompt: LabelPrompt, label: ClassColumn | None) -> None:
         raise PromptError(
             f"label = {prompt.label}: the model learnt from pictures without labels; leave label out"
         )
-    if not 0 <= prompt.label < len(label.names):
+    if prompt.label >= len(label.names):
         raise PromptError(
             f"label = {prompt.label}: the model knows {len(label.names)} classes; "
             f"give 0 to {len(label.names) - 1}, or leave label out for any of them"

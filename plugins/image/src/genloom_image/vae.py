@@ -61,7 +61,7 @@ class VAE(nn.Module):
 
     def __init__(self, shape: Shape, classes: int, latent: int, width: int) -> None:
         super().__init__()
-        self.classes, self.latent = classes, latent
+        self.classes = classes
         self.encoder = Encoder(shape, classes, latent, width)
         self.decoder = Decoder(shape, classes, latent, width)
 
@@ -155,8 +155,8 @@ class ImageVAE(genloom.Generator):
 
     def generate(self, model: VAE, prompts: Sequence[Prompt]) -> Sequence[Image]:
         """One picture a prompt: the location of every pixel, without the decoder's own noise."""
-        weight = model.decoder.up.dense.weight
-        latent, label = draw_latents(prompts, model.latent, model.classes, weight)
+        like = next(model.parameters())
+        latent, label = draw_latents(prompts, self.latent, model.classes, like)
         location, _ = model.decoder(latent, label)
         return [Image.from_chw(picture, LOW, HIGH) for picture in location.clamp(LOW, HIGH).cpu()]
 

@@ -27,5 +27,5 @@ def judge(case: Case, outcomes: Mapping[str, Outcome]) -> list[Finding]:
     elif not points:
         why = "the platform is not installed here; pip install genloom-platform runs it"
     if why:
-        return [Finding("training on workers", "not run", why, RULE, "run the kit where it can train")]
+        return [Finding("training", "not run", why, RULE, "run the kit where it can train")]
     return points[0].load()(case.trainable, case.data, case.rows, incomparable(case))

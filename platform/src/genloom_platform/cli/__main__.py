@@ -1,0 +1,5 @@
+"""`python -m genloom_platform.cli`: the same as `genloom`."""
+
+from genloom_platform.cli.app import main
+
+main()

@@ -1,0 +1,76 @@
+"""Generators for tests whose losses draw no random numbers, so that they can be compared exactly."""
+
+import torch
+from torch import nn
+
+import genloom
+from genloom import Image, ImageColumn, Loss, Objective, Optimizer
+
+SIDE = 8
+
+
+class Autoencoder(genloom.Generator):
+    """One objective over the whole model, and a buffer that the loss changes."""
+
+    contract = "1.0"
+    makes = Image
+    width: int = 32
+
+    class Data(genloom.Data):
+        image: ImageColumn
+
+    def build(self, data):
+        model = nn.Sequential(
+            nn.Linear(SIDE * SIDE, self.width), nn.ReLU(), nn.Linear(self.width, SIDE * SIDE)
+        )
+        model.register_buffer("mean", torch.zeros(()))
+        model.register_buffer("calls", torch.zeros((), dtype=torch.long))
+        return model
+
+    def prepare(self, row, data):
+        return {"x": row["image"].to_chw().reshape(-1)}
+
+    def loss(self, model, batch):
+        x = batch["x"]
+        model.mean.mul_(0.9).add_(0.1 * x.mean())
+        model.calls.add_(1)
+        return Loss((model(x) - x).square().mean(), {"mean": model.mean})
+
+    def generate(self, model, prompts):
+        noise = [
+            torch.rand(SIDE * SIDE, generator=torch.Generator().manual_seed(p.seed)) for p in prompts
+        ]
+        return [Image.from_chw(model(each).reshape(1, SIDE, SIDE)) for each in noise]
+
+
+class Pair(Autoencoder):
+    """Two objectives, each on a part and with an optimizer of its own; the first one twice a step."""
+
+    def build(self, data):
+        model = nn.Module()
+        model.encoder = nn.Linear(SIDE * SIDE, self.width)
+        model.decoder = nn.Linear(self.width, SIDE * SIDE)
+        return model
+
+    def reconstruction(self, model, batch):
+        output = model.decoder(model.encoder(batch["x"]).relu())
+        return Loss((output - batch["x"]).square().mean())
+
+    def sparsity(self, model, batch):
+        code = model.encoder(batch["x"]).relu()
+        return Loss(code.abs().mean() + (model.decoder(code) - batch["x"]).square().mean())
+
+    def objectives(self):
+        return [
+            Objective("decoder", self.reconstruction, "decoder", repeats=2),
+            Objective("encoder", self.sparsity, "encoder", optimizer=Optimizer(name="SGD", lr=0.1)),
+        ]
+
+
+class Failing(Autoencoder):
+    """Fails in its third step."""
+
+    def loss(self, model, batch):
+        if model.calls == 2:
+            raise ValueError("the third step is too much")
+        return super().loss(model, batch)
