@@ -53,8 +53,18 @@ def s3(tmp_path_factory):
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     access, secret = secrets.token_hex(10), secrets.token_hex(20)
-    command = ["rclone", "serve", "s3", "--addr", f"127.0.0.1:{port}", "--auth-key", f"{access},{secret}"]
-    server = subprocess.Popen([*command, str(root)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    command = [
+        "rclone",
+        "serve",
+        "s3",
+        "--addr",
+        f"127.0.0.1:{port}",
+        "--auth-key",
+        f"{access},{secret}",
+    ]
+    server = subprocess.Popen(
+        [*command, str(root)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     settings = {
         "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
         "AWS_ACCESS_KEY_ID": access,

@@ -1,34 +1,75 @@
-"""Run a function on several ranks: real processes, joined by gloo."""
+"""Run a function on several ranks: real processes, joined by gloo, kept for the next call.
 
+Starting one takes seconds (torch and DeepSpeed are imported), so those of a test session are shared.
+"""
+
+import atexit
 import multiprocessing
 import os
+import queue
+import shutil
 import tempfile
 import traceback
 from collections.abc import Callable
 from typing import Any
 
+_groups: dict[int, "_Group"] = {}
+
 
 def on_ranks(count: int, function: Callable[..., Any], *arguments: Any) -> list[Any]:
-    """What `function(*arguments)` returned on each of `count` ranks."""
-    context = multiprocessing.get_context("spawn")
-    with tempfile.TemporaryDirectory() as folder:
-        answers = context.SimpleQueue()
-        processes = [
-            context.Process(target=_rank, args=(rank, count, folder, answers, function, arguments))
+    """What `function(*arguments)` returned on each of `count` ranks.
+
+    Raises:
+        AssertionError: It failed on one; the traceback is its message.
+    """
+    group = _groups.get(count) or _groups.setdefault(count, _Group(count))
+    try:
+        return group.call(function, arguments)
+    except BaseException:
+        _groups.pop(count).kill()
+        raise
+
+
+class _Group:
+    """Processes that wait for functions."""
+
+    def __init__(self, count: int) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._folder = tempfile.mkdtemp(prefix="genloom-ranks-")
+        self._answers = context.Queue()
+        self._work = [context.Queue() for _ in range(count)]
+        self._processes = [
+            context.Process(
+                target=_rank, args=(rank, count, self._folder, self._work[rank], self._answers), daemon=True
+            )
             for rank in range(count)
         ]
-        for process in processes:
+        for process in self._processes:
             process.start()
-        found = dict(answers.get() for _ in processes)
-        for process in processes:
-            process.join()
-    for rank in range(count):
-        if isinstance(found[rank], str):
-            raise AssertionError(f"rank {rank} failed:\n{found[rank]}")
-    return [found[rank][0] for rank in range(count)]
+        atexit.register(self.kill)
+
+    def call(self, function, arguments) -> list[Any]:
+        for work in self._work:
+            work.put((function, arguments))
+        found: dict[int, Any] = {}
+        while len(found) < len(self._work):
+            try:
+                rank, failed, answer = self._answers.get(timeout=1)
+            except queue.Empty:
+                died = [process.pid for process in self._processes if not process.is_alive()]
+                assert not died, f"ranks died: {died}; can they import {function}?"
+                continue
+            assert not failed, f"rank {rank} failed:\n{answer}"
+            found[rank] = answer
+        return [found[rank] for rank in range(len(self._work))]
+
+    def kill(self) -> None:
+        for process in self._processes:
+            process.kill()
+        shutil.rmtree(self._folder, ignore_errors=True)
 
 
-def _rank(rank, count, folder, answers, function, arguments) -> None:
+def _rank(rank, count, folder, work, answers) -> None:
     os.environ.update(
         RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(count), LOCAL_SIZE=str(count),
         DS_ACCELERATOR="cpu", OMP_NUM_THREADS="1",
@@ -41,10 +82,10 @@ def _rank(rank, count, folder, answers, function, arguments) -> None:
 
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=count)
-    try:
-        answers.put((rank, (function(*arguments),)))
-    except BaseException:
-        answers.put((rank, traceback.format_exc()))
-        os._exit(1)
-    dist.barrier()
-    dist.destroy_process_group()
+    while True:
+        function, arguments = work.get()
+        try:
+            answers.put((rank, False, function(*arguments)))
+        except BaseException:
+            answers.put((rank, True, traceback.format_exc()))
+        dist.barrier()

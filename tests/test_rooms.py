@@ -52,7 +52,9 @@ def test_the_platform_imports_no_plugin_by_name(root):
     ],
 )
 def test_importing_loads_neither_torch_nor_ray(code):
-    check = "import sys; print([m for m in ('torch', 'ray', 'deepspeed', 'mlflow') if m in sys.modules])"
+    check = (
+        "import sys; print([m for m in ('torch', 'ray', 'deepspeed', 'mlflow') if m in sys.modules])"
+    )
     done = subprocess.run([sys.executable, "-c", f"{code}; {check}"], capture_output=True, text=True)
     assert done.stdout.strip() == "[]", done.stderr
 

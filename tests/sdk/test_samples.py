@@ -70,7 +70,9 @@ def test_an_image_that_claims_too_many_pixels_is_refused():
         Image.from_bytes(buffer.getvalue())
 
 
-@pytest.mark.parametrize("array", [np.zeros((2, 2), np.float32), np.zeros((2, 2, 2), np.uint8), np.zeros(3)])
+@pytest.mark.parametrize(
+    "array", [np.zeros((2, 2), np.float32), np.zeros((2, 2, 2), np.uint8), np.zeros(3)]
+)
 def test_what_is_no_array_of_pixels_is_refused(array):
     with pytest.raises(ValueError, match="uint8 pixels"):
         Image(array)

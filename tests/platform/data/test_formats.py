@@ -35,7 +35,11 @@ def python_archive(folder):
     path = folder / "cifar-10-python.tar.gz"
     with tarfile.open(path, "w:gz") as archive:
         for name, pictures, labels in zip(FILES, PICTURES, LABELS, strict=True):
-            batch = {b"data": pictures.reshape(20, -1), b"labels": labels.tolist(), b"batch_label": b"x"}
+            batch = {
+                b"data": pictures.reshape(20, -1),
+                b"labels": labels.tolist(),
+                b"batch_label": b"x",
+            }
             add(archive, f"cifar-10-batches-py/{name}", pickle.dumps(batch, protocol=2))
     return path
 
@@ -69,14 +73,18 @@ def test_cifar10_comes_in_pixel_by_pixel(store, tmp_path, make):
         "kind": "image", "height": 32, "width": 32, "channels": 3,
     }  # fmt: skip
     rows = rows_of(store, manifest, "train")
-    for row, pixels, label in zip(rows, PICTURES[:5].reshape(-1, 3, 32, 32), LABELS[:5].ravel(), strict=True):
+    for row, pixels, label in zip(
+        rows, PICTURES[:5].reshape(-1, 3, 32, 32), LABELS[:5].ravel(), strict=True
+    ):
         assert row == {"image": Image(pixels.transpose(1, 2, 0)), "label": label}
 
 
 def test_both_archives_and_s3_give_the_same_version(store, tmp_path, s3):
     first = import_dataset(store, "cifar10", str(binary_archive(tmp_path)), "cifar", {})
     again = import_dataset(store, "cifar10", str(python_archive(tmp_path)), "cifar", {})
-    elsewhere = import_dataset(Store(f"{s3}/cifar"), "cifar10", str(binary_archive(tmp_path)), "cifar", {})
+    elsewhere = import_dataset(
+        Store(f"{s3}/cifar"), "cifar10", str(binary_archive(tmp_path)), "cifar", {}
+    )
     assert first.digest == again.digest == elsewhere.digest
     assert len([name for name in store.names("datasets/cifar") if not name.endswith(".json")]) == 1
     assert len(rows_of(Store(f"{s3}/cifar"), elsewhere, "test")) == 20
@@ -112,8 +120,12 @@ TEXT = "Grüße, 世界! The quick brown fox.\n" * 400
 
 def test_text_keeps_every_character_in_order(store, tmp_path):
     (tmp_path / "a.txt").write_text(TEXT)
-    manifest = import_dataset(store, "text", str(tmp_path / "a.txt"), "fox", {"passage": 100, "test": 0.1})
-    train, test = ("".join(r["text"] for r in rows_of(store, manifest, split)) for split in ("train", "test"))
+    manifest = import_dataset(
+        store, "text", str(tmp_path / "a.txt"), "fox", {"passage": 100, "test": 0.1}
+    )
+    train, test = (
+        "".join(r["text"] for r in rows_of(store, manifest, split)) for split in ("train", "test")
+    )
     assert train + test == TEXT
     assert len(test.encode()) == pytest.approx(len(TEXT.encode()) / 10, abs=4)
     assert manifest.columns["text"].vocabulary == tuple(sorted(set(train)))
@@ -176,7 +188,10 @@ def test_a_corrupt_or_missing_shard_is_named(store):
 def test_an_altered_manifest_is_refused(store):
     manifest = import_dataset(store, "digits", None, None, {})
     path = f"datasets/digits/{manifest.version}.json"
-    store.write(path, store.read(path).replace(b'"height":8', b'"height":9').replace(b'"height": 8', b'"height": 9'))
+    store.write(
+        path,
+        store.read(path).replace(b'"height":8', b'"height":9').replace(b'"height": 8', b'"height": 9'),
+    )
     with pytest.raises(DataError, match="was altered"):
         manifests.load(store, "digits")
 

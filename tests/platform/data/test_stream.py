@@ -61,7 +61,6 @@ class Ragged(Autoencoder):
 
 
 def test_ragged_examples_reach_the_generators_own_collate(digits_store, ray_cluster):
-    import ray.data
 
     manifest = manifests.load(digits_store, "digits")
     stream = Stream(digits_store, manifest, Ragged(), 16, seed=1)
@@ -77,7 +76,9 @@ def test_augmentation_depends_on_seed_epoch_and_row(digits_store):
     rows = manifest.splits["train"]
 
     def first(seed, batch):
-        return next(local_batches(Stream(digits_store, manifest, Ragged(), rows, seed), batch, batch + 1))
+        return next(
+            local_batches(Stream(digits_store, manifest, Ragged(), rows, seed), batch, batch + 1)
+        )
 
     again, other = first(1, 0)["x"], first(1, 1)["x"]
     assert all((a == b).all() for a, b in zip(first(1, 0)["x"], again, strict=True))

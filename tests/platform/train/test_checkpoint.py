@@ -5,48 +5,13 @@ import pickle
 import pytest
 from examples import Autoencoder, Pair
 from ranks import on_ranks
+from training import session
 
 from genloom.errors import TrainingError
-from genloom_platform.config import Checkpoints, RunConfig
 from genloom_platform.store import Store
 from genloom_platform.train import checkpoint, runs
 
-STEPS, EVERY = 12, 4
-
-
-def session(url, kind, run, steps, stage=1, stop_at=None):
-    """Train a run to a step, from where it stands; returns the losses seen and the checkpoints kept."""
-    import torch.distributed as dist
-
-    from genloom_platform.data import manifest as manifests
-    from genloom_platform.data.stream import Stream, local_batches
-    from genloom_platform.train.loop import train
-
-    store = Store(url)
-    config = RunConfig(
-        generator={"name": "example"}, data="digits", steps=steps, global_batch=32, log_every=1,
-        average=0.9, checkpoint=Checkpoints(every=EVERY, keep=2),
-        deepspeed={"zero_optimization": {"stage": stage}},
-    )  # fmt: skip
-    stream = Stream(store, manifests.load(store, "digits"), kind(), config.global_batch, config.seed)
-    seen = {}
-
-    def report(step, metrics, rate):
-        seen[step] = metrics[-1]
-        return step == stop_at
-
-    def resume(engine):
-        newest = checkpoint.newest(store, run)
-        return checkpoint.load(store, run, engine, newest) if newest else 0
-
-    def batches(number):
-        return local_batches(stream, number, 1000, dist.get_rank(), dist.get_world_size())
-
-    train(
-        config, kind(), stream.data, batches, report,
-        lambda engine, step: checkpoint.save(store, run, engine, step), resume,
-    )  # fmt: skip
-    return seen, [name for name in store.names(checkpoint.folder(run))]
+STEPS = 12
 
 
 @pytest.mark.parametrize(("kind", "stage"), [(Autoencoder, 3), (Pair, 1)])
@@ -63,7 +28,9 @@ def test_a_resumed_run_has_bitwise_the_losses_of_an_unbroken_one(digits_store, k
 
 def test_another_number_of_workers_is_refused(digits_store):
     on_ranks(1, session, digits_store.url, Autoencoder, "alone", 4)
-    with pytest.raises(AssertionError, match="saved by 1 workers at ZeRO stage 1, and this is 2 at stage 1"):
+    with pytest.raises(
+        AssertionError, match="saved by 1 workers at ZeRO stage 1, and this is 2 at stage 1"
+    ):
         on_ranks(2, session, digits_store.url, Autoencoder, "alone", 8)
 
 

@@ -4,57 +4,10 @@ import pytest
 import torch
 from examples import Autoencoder, Pair
 from ranks import on_ranks
+from training import STEPS, losses, run_config
 
-from genloom_platform.config import RunConfig
-
-STEPS = 20
 CASES = [(0, 1), (1, 1), (2, 1), (3, 1), (1, 2), (2, 2), (3, 2)]
 """(ZeRO stage, micro batches); with two micro batches a missing flag would show at stage 3."""
-
-
-def run_config(stage=0, accumulate=1, **settings):
-    return RunConfig(
-        generator={"name": "example"},
-        data="digits",
-        steps=STEPS,
-        global_batch=32,
-        accumulate=accumulate,
-        log_every=5,
-        deepspeed={"zero_optimization": {"stage": stage}},
-        **settings,
-    )
-
-
-def losses(store_url, kind, cases, settings):
-    """The metrics of every step and the final weights' sum, for each case; runs on every rank."""
-    import torch.distributed as dist
-
-    from genloom_platform.data import manifest as manifests
-    from genloom_platform.data.stream import Stream, local_batches
-    from genloom_platform.store import Store
-    from genloom_platform.train.loop import train
-
-    store = Store(store_url)
-    found = []
-    for stage, accumulate in cases:
-        config = run_config(stage, accumulate, **settings)
-        stream = Stream(store, manifests.load(store, "digits"), kind(), config.global_batch, config.seed)
-        seen = []
-
-        def report(step, metrics, rate, seen=seen):
-            seen.extend(metrics)
-            return False
-
-        def batches(number, stream=stream):
-            return local_batches(stream, number, 1000, dist.get_rank(), dist.get_world_size())
-
-        engine = train(config, kind(), stream.data, batches, report, lambda engine, step: None)
-        with engine.gathered() as module:
-            whole = dist.get_rank() == 0
-            weights = sum(p.double().abs().sum().item() for p in module.parameters()) if whole else 0
-        buffers = [buffer.clone() for buffer in engine.model.buffers()]
-        found.append((seen, weights, buffers))
-    return found
 
 
 def plain(store, kind, average=None):
