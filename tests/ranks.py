@@ -40,7 +40,9 @@ class _Group:
         self._work = [context.Queue() for _ in range(count)]
         self._processes = [
             context.Process(
-                target=_rank, args=(rank, count, self._folder, self._work[rank], self._answers), daemon=True
+                target=_rank,
+                args=(rank, count, self._folder, self._work[rank], self._answers),
+                daemon=True,
             )
             for rank in range(count)
         ]

@@ -60,7 +60,7 @@ def test_a_store_travels_to_other_processes(store):
 
 def test_a_store_that_cannot_be_written_is_one_clear_error(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(StoreError, match="cannot write .*check the store's address"):
+    with pytest.raises(StoreError, match=r"cannot write .*check the store's address"):
         Store((tmp_path / "file" / "store").as_uri()).check_writable()
 
 

@@ -2,7 +2,7 @@ import io
 
 import numpy as np
 import pytest
-from PIL import Image as PIL
+from PIL import Image as Picture
 from pydantic import BaseModel, ValidationError
 
 from genloom import Audio, Image, Note, Notes, Text
@@ -57,7 +57,7 @@ def test_floats_become_pixels_and_back():
 
 @pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "RGBA", "CMYK", "I;16"])
 def test_every_mode_of_a_picture_is_read(mode):
-    picture = PIL.new(mode, (3, 2))
+    picture = Picture.new(mode, (3, 2))
     buffer = io.BytesIO()
     picture.save(buffer, "jpeg" if mode == "CMYK" else "png")
     assert Image.from_bytes(buffer.getvalue()).array.shape[:2] == (2, 3)
@@ -65,7 +65,7 @@ def test_every_mode_of_a_picture_is_read(mode):
 
 def test_an_image_that_claims_too_many_pixels_is_refused():
     buffer = io.BytesIO()
-    PIL.new("1", (9000, 9000)).save(buffer, "png")
+    Picture.new("1", (9000, 9000)).save(buffer, "png")
     with pytest.raises(ValueError, match="exceeds"):
         Image.from_bytes(buffer.getvalue())
 

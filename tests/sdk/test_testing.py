@@ -231,6 +231,13 @@ class NothingToTrain(Good):
         return super().build(data).requires_grad_(False)
 
 
+class Scalar(Good):
+    def build(self, data: Any) -> nn.Module:
+        model = super().build(data)
+        model.gain = nn.Parameter(torch.tensor(1.0))
+        return model
+
+
 class WeightsFromNumpy(Good):
     def build(self, data: Any) -> nn.Module:
         model = super().build(data)
@@ -443,6 +450,7 @@ FAULTS = [
     (BuildsADict, "build", "returned dict", "return one torch.nn.Module"),
     (RefusesData, "build", "pictures must be round (in build, line", "check(…, rows="),
     (NothingToTrain, "build", "no parameter", "assign its layers"),
+    (Scalar, "build", "gain has no dimension", "torch.zeros(1)"),
     (WeightsFromNumpy, "weights from the seed", "encoder.weight", "torch's global generator"),
     (PreparesWords, "prepare", "'name' is str", "arrays and numbers"),
     (ChangesTheRow, "prepare", "row 0 was changed", "copy before changing"),

@@ -135,6 +135,8 @@ def resolve(values: Mapping[str, Any], store: Store) -> RunConfig:
         *_division_problems(config),
         *_deepspeed_problems(config),
     ]
+    if trainable and not any(problem.where.startswith("optimizer") for problem in problems):
+        problems += _objective_problems(config, trainable)
     if len(whole) == 1 and not problems:
         raise whole[0]
     if problems or whole or trainable is None:
@@ -215,13 +217,6 @@ def put(values: dict[str, Any], key: str, value: Any) -> None:
     values[path[-1]] = value
 
 
-def objective_optimizer(config: RunConfig, objective: genloom.Objective) -> genloom.Optimizer:
-    """An objective's optimizer: the run's words over the generator's over the defaults."""
-    own = objective.optimizer.model_dump(exclude_unset=True) if objective.optimizer else {}
-    own |= config.optimizer | config.optimizers.get(objective.name, {})
-    return genloom.Optimizer.model_validate(own)
-
-
 def _without_name(generator: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in generator.items() if key != "name"}
 
@@ -235,6 +230,26 @@ def _optimizer_problems(config: RunConfig) -> list[Problem]:
             genloom.Optimizer.model_validate(settings)
         except ValidationError as error:
             problems += problems_of(error, genloom.Optimizer, where)
+    return problems
+
+
+def _objective_problems(config: RunConfig, trainable: genloom.Trainable) -> list[Problem]:
+    """Optimizers for objectives that there are not, and optimizers that torch does not have."""
+    from genloom_platform.train.optimizers import check, settings_of
+
+    objectives = {objective.name: objective for objective in trainable.objectives()}
+    problems = [
+        Problem(
+            f"optimizers.{name}", "", f"{config.generator_name} has no objective {name!r}",
+            f"give one of {', '.join(objectives)}",
+        )
+        for name in config.optimizers
+        if name not in objectives
+    ]  # fmt: skip
+    for objective in objectives.values():
+        fault = check(settings_of(config.optimizer, config.optimizers, objective))
+        if fault and fault not in problems:
+            problems.append(fault)
     return problems
 
 

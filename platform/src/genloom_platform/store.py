@@ -207,8 +207,9 @@ def _s3() -> pafs.FileSystem:
 
 
 def _delete_objects(prefix: str) -> None:
-    """Delete every object whose path starts so: by boto3, for pyarrow also writes and deletes folder markers,
-    which not every server takes.
+    """Delete every object whose path starts so, by boto3.
+
+    Pyarrow would also write and delete folder markers, which not every server takes.
     """
     import boto3
     from botocore.exceptions import BotoCoreError, ClientError

@@ -12,6 +12,7 @@ A request goes through `guard.py` (key, host), this file (body, model), `replica
 
 import asyncio
 from collections.abc import Sequence
+from importlib.metadata import version
 from typing import Any, Protocol
 
 from fastapi import FastAPI, Request, Response
@@ -83,7 +84,7 @@ def create_app(backend: Backend, lock: Lock | None = None) -> FastAPI:
     """
     app = FastAPI(
         title="Genloom",
-        version="1.0.0",
+        version=version("genloom-platform"),
         description="Ask trained models for samples and predictions.",
         redoc_url=None,
         redirect_slashes=False,

@@ -173,10 +173,7 @@ def _deploy(serve: Any, sources: Sequence[Source], lock: Lock | None, host: str,
     """
     from genloom_platform.serve.replica import Gateway, ModelReplica
 
-    serve.start(
-        proxy_location="HeadOnly",
-        http_options={"host": host, "port": port, "request_timeout_s": REQUEST_TIMEOUT_S},
-    )
+    _listen(serve, host, port)
     models: list[Any] = [
         ModelReplica.options(name=source.name).bind(source.load, source.created) for source in sources
     ]
@@ -193,6 +190,22 @@ def _deploy(serve: Any, sources: Sequence[Source], lock: Lock | None, host: str,
                 f"genloom doctor shows what the cluster has free"
             )
         time.sleep(POLL_S)
+
+
+def _listen(serve: Any, host: str, port: int) -> None:
+    """Start Serve's proxy, on the cluster's head.
+
+    Raises:
+        GenloomError: It cannot listen there: `check` looked on this machine, and a moment earlier.
+    """
+    from ray.exceptions import RayError
+
+    http_options = {"host": host, "port": port, "request_timeout_s": REQUEST_TIMEOUT_S}
+    try:
+        serve.start(proxy_location="HeadOnly", http_options=http_options)
+    except RayError as error:
+        reason = str(error).strip().rpartition("\n")[2].removeprefix("RuntimeError: ").rstrip(".")
+        raise GenloomError(f"the endpoint cannot start: {reason}; choose another port") from error
 
 
 def _why(faults: dict[str, str]) -> str:

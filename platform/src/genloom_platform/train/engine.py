@@ -17,15 +17,16 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 import genloom
-from genloom.errors import InvalidConfig, PluginError, Problem, TrainingError
-from genloom_platform.config import RunConfig, objective_optimizer
+from genloom.errors import PluginError, TrainingError
+from genloom_platform.config import RunConfig
+from genloom_platform.train import optimizers
 from genloom_platform.train.average import Average
 from genloom_platform.train.parts import Part, parts_of, remaining_state
 
 TAG = "state"
 
-# DeepSpeed would compile a shared-memory all-reduce when it starts on a CPU: a minute and a compiler for what only its
-# inference calls. There is no setting for it.
+# DeepSpeed would compile a shared-memory all-reduce when it starts on a CPU: a minute and a compiler for what
+# only its inference calls. There is no setting for it.
 deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
 
 
@@ -190,10 +191,10 @@ class Engine:
                 self.average.swap()
 
     def _start(self, part: Part) -> Any:
-        settings = objective_optimizer(self.config, part.objective)
+        settings = optimizers.settings_of(self.config.optimizer, self.config.optimizers, part.objective)
         engine, *_ = deepspeed.initialize(
             model=part.module,
-            optimizer=make_optimizer(settings, part.parameters),
+            optimizer=optimizers.make(settings, part.parameters),
             config=deepspeed_config(self.config, self.world),
             dist_init_required=False,
         )
@@ -213,30 +214,6 @@ def deepspeed_config(config: RunConfig, world: int) -> dict[str, Any]:
     if config.precision == "bf16":
         own["torch_autocast"] = {"enabled": True, "dtype": "bfloat16"}
     return {**config.deepspeed, **own}
-
-
-def make_optimizer(
-    settings: genloom.Optimizer, parameters: Sequence[nn.Parameter]
-) -> torch.optim.Optimizer:
-    """An optimizer of `torch.optim` by name.
-
-    Raises:
-        InvalidConfig: There is none of that name, or it has no such setting.
-    """
-    cls = getattr(torch.optim, settings.name, None)
-    if not (isinstance(cls, type) and issubclass(cls, torch.optim.Optimizer)):
-        problem = Problem(
-            "optimizer.name", repr(settings.name), "is no optimizer of torch.optim", "give AdamW"
-        )
-        raise InvalidConfig("the run's configuration", [problem])
-    given = settings.model_dump(exclude={"name"}, exclude_none=True)
-    try:
-        return cls([p for p in parameters if p.requires_grad], **given)
-    except TypeError as error:
-        problem = Problem(
-            "optimizer", repr(given), f"{settings.name} takes no such setting", str(error)
-        )
-        raise InvalidConfig("the run's configuration", [problem]) from error
 
 
 def remaining_buffers(model: nn.Module) -> list[Tensor]:

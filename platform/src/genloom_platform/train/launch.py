@@ -162,9 +162,11 @@ def _fit(store: Store, run: Run, on_report: Callable[[Report], None]) -> None:
     thread = threading.Thread(target=fit, daemon=True)
     thread.start()
     stopping = False
-    while thread.is_alive():
+    ended = False
+    while not ended:
         try:
             thread.join(POLL_S)
+            ended = not thread.is_alive()  # asked before the inbox is emptied for the last time
             for report in ray.get(inbox.take.remote()):
                 on_report(report)
         except KeyboardInterrupt:
@@ -172,8 +174,6 @@ def _fit(store: Store, run: Run, on_report: Callable[[Report], None]) -> None:
                 raise
             stopping = True
             inbox.stop.remote()
-    for report in ray.get(inbox.take.remote()):
-        on_report(report)
     ray.kill(inbox)
     store.delete(f"ray/{attempt}")
     if failure:

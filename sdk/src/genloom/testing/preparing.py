@@ -12,20 +12,23 @@ from genloom.testing.rules import Broken, Rule, listed, rule
 
 @rule(
     "build",
-    "build(data) makes one torch.nn.Module with weights to train",
+    "build(data) makes one torch.nn.Module with weights to train, each of one dimension or more",
     "mend build; or, where the kit's example rows do not suit it, give check(…, rows=[{…}, …])",
     needs=("configuration", "columns"),
 )
 def build(case: Case) -> str:
     """A module comes of the facts."""
     assert case.torch  # it raises Broken where the model is no module
-    weights = [p.numel() for p in case.build().parameters() if p.requires_grad]
+    weights = {name: p for name, p in case.build().named_parameters() if p.requires_grad}
     if not weights:
         raise Broken(
             "the module has no parameter that requires gradients",
             "assign its layers to attributes of it",
         )
-    return f"{sum(weights):,} weights"
+    scalars = [name for name, weight in weights.items() if weight.ndim == 0]
+    if scalars:  # DeepSpeed cannot send them
+        raise Broken(f"{listed(scalars)} has no dimension", "give it one: nn.Parameter(torch.zeros(1))")
+    return f"{sum(weight.numel() for weight in weights.values()):,} weights"
 
 
 @rule(

@@ -55,7 +55,7 @@ class Net(nn.Module):
             nn.SiLU(),
             nn.Conv1d(width, BINS, 3, padding=1),
         )
-        self.log_noise = nn.Parameter(torch.tensor(0.0))
+        self.log_noise = nn.Parameter(torch.zeros(1))
 
 
 class MyGenerator(genloom.Generator):
@@ -65,7 +65,7 @@ class MyGenerator(genloom.Generator):
     makes = Audio
 
     # Fields are hyperparameters: `genloom train my-generator latent=64` sets one, a sweep tries many.
-    latent: int = Field(default=16, ge=1)
+    latent: int = Field(default=8, ge=1)
     """Numbers that a sound is coded in."""
     width: int = Field(default=128, ge=1)
     """Channels of the convolutions."""
@@ -86,11 +86,11 @@ class MyGenerator(genloom.Generator):
         return Net(self.length(data) // HOP + 1, data.audio.rate_hz, self.latent, self.width)
 
     def prepare(self, row: Row, data: Data) -> Example:
-        """One sound as logarithms of magnitudes, [bins, frames]: channels mixed, cut or padded."""
+        """One sound as roots of magnitudes, [bins, frames]: channels mixed, cut or padded."""
         waveform = np.zeros(self.length(data), np.float32)
         mixed = row["audio"].waveform.mean(0)[: len(waveform)]
         waveform[: len(mixed)] = mixed
-        return {"loudness": torch.log1p(100 * spectrum(torch.from_numpy(waveform)).abs())}
+        return {"loudness": spectrum(torch.from_numpy(waveform)).abs().sqrt()}
 
     def loss(self, model: Net, batch: dict[str, Tensor]) -> Loss:
         """The negative ELBO in nats, for each number of the spectrogram; metrics are for each sound."""
@@ -108,6 +108,6 @@ class MyGenerator(genloom.Generator):
         for prompt in prompts:
             draw = torch.Generator().manual_seed(prompt.seed)
             latent = torch.randn(1, model.latent, generator=draw).to(model.log_noise.device)
-            loudness = torch.expm1(model.decode(latent)[0].float().cpu().clamp(0, 8)) / 100
+            loudness = model.decode(latent)[0].float().cpu().clamp(min=0) ** 2
             sounds.append(Audio(sound(loudness, draw).clamp(-1, 1).numpy(), model.rate_hz))
         return sounds

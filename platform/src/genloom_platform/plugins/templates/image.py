@@ -40,7 +40,7 @@ class Net(nn.Module):
             nn.SiLU(),
             nn.ConvTranspose2d(width, channels, 4, stride=2, padding=1),
         )
-        self.log_noise = nn.Parameter(torch.tensor(-1.0))
+        self.log_noise = nn.Parameter(torch.full((1,), -1.0))
 
     def encode(self, image: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
         """The mean and the log-variance of the latent numbers, each [batch, latent]."""

@@ -33,8 +33,8 @@ class Net(nn.Module):
 
     def forward(self, indices: Tensor, memory: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Logits [batch, time, characters + 1] and the memory to go on with."""
-        features, memory = self.gru(self.embed(indices), memory)
-        return self.logits(features), memory
+        features, last = self.gru(self.embed(indices), memory)
+        return self.logits(features), last
 
 
 class MyGenerator(genloom.Generator):

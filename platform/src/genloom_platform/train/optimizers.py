@@ -1,0 +1,55 @@
+"""Optimizers: the settings that an objective trains with, and the optimizer of `torch.optim` that they name."""
+
+import difflib
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+import genloom
+from genloom.errors import Problem
+
+
+def settings_of(
+    whole: Mapping[str, Any], each: Mapping[str, Mapping[str, Any]], objective: genloom.Objective
+) -> genloom.Optimizer:
+    """An objective's settings: the run's words for it, over those for all, over the generator's own."""
+    own = objective.optimizer.model_dump(exclude_unset=True) if objective.optimizer else {}
+    return genloom.Optimizer.model_validate({**own, **whole, **each.get(objective.name, {})})
+
+
+def check(settings: genloom.Optimizer) -> Problem | None:
+    """What keeps `torch.optim` from making such an optimizer; None where nothing does."""
+    known = _known()
+    if settings.name not in known:
+        close = difflib.get_close_matches(settings.name, known, n=1)
+        remedy = f"did you mean {close[0]!r}?" if close else f"give one of {', '.join(sorted(known))}"
+        return Problem("optimizer", repr(settings.name), "is no optimizer of torch.optim", remedy)
+    taken = inspect.signature(known[settings.name]).parameters
+    foreign = [name for name in _given(settings) if name not in taken]
+    if foreign:
+        rule = f"{settings.name} takes no {' and no '.join(foreign)}"
+        return Problem(
+            "optimizer", repr(_given(settings)), rule, "leave it out, or choose another optimizer"
+        )
+    return None
+
+
+def make(settings: genloom.Optimizer, parameters: Sequence[nn.Parameter]) -> torch.optim.Optimizer:
+    """The optimizer, over the parameters that train; settings as `check` found them good."""
+    return _known()[settings.name]([p for p in parameters if p.requires_grad], **_given(settings))
+
+
+def _given(settings: genloom.Optimizer) -> dict[str, Any]:
+    return settings.model_dump(exclude={"name"}, exclude_none=True)
+
+
+def _known() -> dict[str, Any]:
+    classes = {name: value for name, value in vars(torch.optim).items() if isinstance(value, type)}
+    return {
+        name: value
+        for name, value in classes.items()
+        if issubclass(value, torch.optim.Optimizer) and value is not torch.optim.Optimizer
+    }
