@@ -57,6 +57,14 @@ class Net(nn.Module):
         )
         self.log_noise = nn.Parameter(torch.zeros(1))
 
+    def forward(self, spectrogram: Tensor) -> tuple[Tensor, Tensor]:
+        """The two terms of the negative ELBO in nats, each [batch]: the misfit and the divergence."""
+        mean, log_variance = self.encode(spectrogram).chunk(2, 1)
+        latent = mean + torch.randn_like(mean) * (log_variance / 2).exp()
+        error = ((self.decode(latent) - spectrogram) / self.log_noise.exp()) ** 2
+        misfit = (error / 2 + self.log_noise).flatten(1).sum(1)
+        return misfit, (mean**2 + log_variance.exp() - 1 - log_variance).sum(1) / 2
+
 
 class MyGenerator(genloom.Generator):
     """Makes short sounds in the manner of its dataset."""
@@ -90,17 +98,13 @@ class MyGenerator(genloom.Generator):
         waveform = np.zeros(self.length(data), np.float32)
         mixed = row["audio"].waveform.mean(0)[: len(waveform)]
         waveform[: len(mixed)] = mixed
-        return {"loudness": spectrum(torch.from_numpy(waveform)).abs().sqrt()}
+        return {"spectrogram": spectrum(torch.from_numpy(waveform)).abs().sqrt()}
 
     def loss(self, model: Net, batch: dict[str, Tensor]) -> Loss:
         """The negative ELBO in nats, for each number of the spectrogram; metrics are for each sound."""
-        loudness = batch["loudness"]
-        mean, log_variance = model.encode(loudness).chunk(2, 1)
-        latent = mean + torch.randn_like(mean) * (log_variance / 2).exp()
-        error = ((model.decode(latent) - loudness) / model.log_noise.exp()) ** 2
-        fit = (error / 2 + model.log_noise).flatten(1).sum(1)
-        kl = (mean**2 + log_variance.exp() - 1 - log_variance).sum(1) / 2
-        return Loss((fit + kl).mean() / loudness[0].numel(), {"fit": fit.mean(), "kl": kl.mean()})
+        misfit, kl = model(batch["spectrogram"])
+        value = (misfit + kl).mean() / batch["spectrogram"][0].numel()
+        return Loss(value, {"misfit": misfit.mean(), "kl": kl.mean()})
 
     def generate(self, model: Net, prompts: Sequence[genloom.Prompt]) -> Sequence[Audio]:
         """One sound a prompt, from its seed alone; one after another, so none depends on the others."""

@@ -42,14 +42,17 @@ class Net(nn.Module):
         )
         self.log_noise = nn.Parameter(torch.full((1,), -1.0))
 
-    def encode(self, image: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
-        """The mean and the log-variance of the latent numbers, each [batch, latent]."""
-        mean, log_variance = self.code(torch.cat([self.down(image), self.label(label)], 1)).chunk(2, 1)
-        return mean, log_variance
-
     def decode(self, latent: Tensor, label: Tensor) -> Tensor:
-        """Pictures [batch, channels, height, width], from 0 to 1."""
+        """Pictures [batch, channels, height, width], from 0 to 1 where they are good."""
         return self.up(torch.cat([latent, self.label(label)], 1))
+
+    def forward(self, image: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
+        """The two terms of the negative ELBO in nats, each [batch]: the misfit and the divergence."""
+        mean, log_variance = self.code(torch.cat([self.down(image), self.label(label)], 1)).chunk(2, 1)
+        latent = mean + torch.randn_like(mean) * (log_variance / 2).exp()
+        error = ((self.decode(latent, label) - image) / self.log_noise.exp()) ** 2
+        misfit = (error / 2 + self.log_noise).flatten(1).sum(1)
+        return misfit, (mean**2 + log_variance.exp() - 1 - log_variance).sum(1) / 2
 
 
 class MyGenerator(genloom.Generator):
@@ -90,13 +93,9 @@ class MyGenerator(genloom.Generator):
 
     def loss(self, model: Net, batch: dict[str, Tensor]) -> Loss:
         """The negative ELBO in nats, for each pixel value; the metrics are for each picture."""
-        image, label = batch["image"], batch["label"]
-        mean, log_variance = model.encode(image, label)
-        latent = mean + torch.randn_like(mean) * (log_variance / 2).exp()
-        error = ((model.decode(latent, label) - image) / model.log_noise.exp()) ** 2
-        fit = (error / 2 + model.log_noise).flatten(1).sum(1)
-        kl = (mean**2 + log_variance.exp() - 1 - log_variance).sum(1) / 2
-        return Loss((fit + kl).mean() / image[0].numel(), {"fit": fit.mean(), "kl": kl.mean()})
+        misfit, kl = model(batch["image"], batch["label"])
+        value = (misfit + kl).mean() / batch["image"][0].numel()
+        return Loss(value, {"misfit": misfit.mean(), "kl": kl.mean()})
 
     def generate(self, model: Net, prompts: Sequence[Prompt]) -> Sequence[Image]:
         """One picture a prompt, from its seed alone: the same seed draws the same picture."""
