@@ -7,8 +7,8 @@ port=${PORT:-8000}
 run() { echo "\$ genloom $*"; genloom "$@"; }
 
 run data import digits
-run train image-classifier steps=600 global_batch=128 --data digits --workers 2
-run train image-vae steps=1000 global_batch=128 --data digits --workers 2
+run train image-classifier steps=1000 global_batch=128 average=0.99 --data digits --workers 2
+run train image-vae steps=1000 global_batch=128 average=0.99 --data digits --workers 2
 run evaluate image-vae --judge image-classifier
 
 echo "\$ genloom serve image-vae --port $port &"

@@ -4,7 +4,9 @@ import contextlib
 import logging
 import os
 import secrets
+import signal
 import sys
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -39,6 +41,7 @@ def connect(cpus: float = 0) -> None:
     address = os.environ.get("RAY_ADDRESS")
     # Workers import what this interpreter has, whatever folder they start in, and share its token.
     quiet["runtime_env"] = {"env_vars": _environment()}
+    polite_end = signal.getsignal(signal.SIGTERM)
     try:
         if address:
             ray.init(address=address, **quiet)
@@ -48,6 +51,9 @@ def connect(cpus: float = 0) -> None:
     except (ConnectionError, RuntimeError, ValueError) as error:
         where = f"the cluster at {address}" if address else "a cluster on this machine"
         raise GenloomError(f"cannot reach {where}: {error}; see genloom doctor") from error
+    if threading.current_thread() is threading.main_thread():
+        # Ray takes SIGTERM for itself, and prints a stack on the terminal when it comes.
+        signal.signal(signal.SIGTERM, polite_end)
 
 
 def require(cpus: float, gpus: float) -> None:

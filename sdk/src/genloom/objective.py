@@ -28,15 +28,15 @@ class Optimizer(BaseModel):
 
     name: str = "AdamW"
     """Adam, AdamW, SGD, or any other class of `torch.optim`."""
-    lr: float = Field(1e-3, gt=0)
+    lr: float = Field(default=1e-3, gt=0)
     """Learning rate."""
     betas: tuple[float, float] | None = None
     """Decay rates of the moments (Adam and its kin)."""
-    weight_decay: float | None = Field(None, ge=0)
+    weight_decay: float | None = Field(default=None, ge=0)
     """Decoupled for AdamW, an L2 penalty for the others."""
-    momentum: float | None = Field(None, ge=0, lt=1)
+    momentum: float | None = Field(default=None, ge=0, lt=1)
     """Momentum (SGD)."""
-    eps: float | None = Field(None, gt=0)
+    eps: float | None = Field(default=None, gt=0)
     """The term that keeps a division finite (Adam and its kin)."""
 
 

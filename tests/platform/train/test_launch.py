@@ -36,12 +36,14 @@ def unbroken(digits_store):
 
 
 def keep(seen, stop_at=None):
-    """Collect losses; press Ctrl-C at a step."""
+    """Collect losses; press Ctrl-C, once, at a step."""
+    pressed = []
 
     def on_report(report):
         for index, metrics in enumerate(report.metrics):
             seen[report.step - len(report.metrics) + 1 + index] = metrics
-        if stop_at and report.step >= stop_at:
+        if stop_at and report.step >= stop_at and not pressed:
+            pressed.append(report.step)
             raise KeyboardInterrupt
 
     return on_report

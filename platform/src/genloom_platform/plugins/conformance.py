@@ -34,7 +34,8 @@ TOLERANCE = 1e-4
 TRAINS = (
     "training",
     "it trains on one worker and on two, at ZeRO stages 1, 2 and 3, with finite losses",
-    "mend what the message names; the log has the whole story",
+    "mend what the message names; the log has the whole story. Where ZeRO-3 alone fails: it keeps a "
+    "module's weights whole only while its forward runs, so read them there and not in the loss",
 )
 STAGES_AGREE = (
     "ZeRO stages agree",
@@ -93,8 +94,8 @@ def check_training(
         (Path(scratch) / "job.json").write_text(job.model_dump_json())
         log, ending = _run(Path(scratch) / "job.json")
         findings = judge(results(scratch), incomparable, ending, log)
-    if all(finding.outcome != "failed" for finding in findings):
-        log.unlink()
+    if findings[0].outcome == "passed":
+        log.unlink()  # only where training failed does it say more than the findings
     return findings
 
 
