@@ -67,6 +67,25 @@ class Pair(Autoencoder):
         ]
 
 
+class Penalised(Pair):
+    """A gradient penalty, differentiated twice, and a parameter that is read outside of a forward."""
+
+    def build(self, data):
+        model = super().build(data)
+        model.encoder.scale = nn.Parameter(torch.ones(1))
+        return model
+
+    def penalty(self, model, batch):
+        x = batch["x"].clone().requires_grad_(True)
+        code = model.encoder(x).tanh() * model.encoder.scale
+        (gradient,) = torch.autograd.grad(code.square().sum(), x, create_graph=True)
+        return Loss((gradient.norm(dim=1) - 1).square().mean())
+
+    def objectives(self):
+        decoder, _ = super().objectives()
+        return [decoder, Objective("encoder", self.penalty, "encoder", whole_weights=True)]
+
+
 class Failing(Autoencoder):
     """Fails in its third step."""
 

@@ -16,7 +16,7 @@ def run_config(stage=0, accumulate=1, **settings):
         global_batch=32,
         accumulate=accumulate,
         log_every=5,
-        deepspeed={"zero_optimization": {"stage": stage}},
+        deepspeed={"zero_optimization": {"stage": stage, "stage3_param_persistence_threshold": 0}},
         **settings,
     )
 
@@ -67,7 +67,7 @@ def session(url, kind, run, steps, stage=1, stop_at=None):
     config = RunConfig(
         generator={"name": "example"}, data="digits", steps=steps, global_batch=32, log_every=1,
         average=0.9, checkpoint=Checkpoints(every=EVERY, keep=2),
-        deepspeed={"zero_optimization": {"stage": stage}},
+        deepspeed={"zero_optimization": {"stage": stage, "stage3_param_persistence_threshold": 0}},
     )  # fmt: skip
     stream = Stream(store, manifests.load(store, "digits"), kind(), config.global_batch, config.seed)
     seen = {}

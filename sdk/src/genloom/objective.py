@@ -59,6 +59,10 @@ class Objective:
     batches as its most frequent objective needs; the others train on the last of them."""
     optimizer: Optimizer | None = None
     """Its optimizer, where the run's configuration names none."""
+    whole_weights: bool = False
+    """Set it where the loss differentiates twice (a gradient penalty) or reads a parameter outside of a
+    module's forward. ZeRO-3 then keeps the model's weights whole on every rank while the loss and its
+    gradients are computed, instead of a layer at a time."""
 
     def __post_init__(self) -> None:
         if self.repeats < 1:

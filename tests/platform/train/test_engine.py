@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from examples import Autoencoder, Pair
+from examples import Autoencoder, Pair, Penalised
 from ranks import on_ranks
 from training import STEPS, losses, run_config
 
@@ -44,7 +44,11 @@ def plain(store, kind, average=None):
     return seen
 
 
-@pytest.mark.parametrize("kind", [Autoencoder, Pair], ids=["one objective", "two objectives"])
+@pytest.mark.parametrize(
+    "kind",
+    [Autoencoder, Pair, Penalised],
+    ids=["one objective", "two objectives", "differentiated twice"],
+)
 def test_every_zero_stage_gives_the_losses_of_a_plain_loop(digits_store, kind):
     reference = plain(digits_store, kind)
     for (stage, accumulate), (seen, *_) in zip(

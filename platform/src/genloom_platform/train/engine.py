@@ -24,6 +24,8 @@ from genloom_platform.train.average import Average
 from genloom_platform.train.parts import Part, parts_of, remaining_state
 
 TAG = "state"
+HELD = -1
+"""Stands among the modules that use a parameter, for DeepSpeed not to release it."""
 
 # DeepSpeed would compile a shared-memory all-reduce when it starts on a CPU: a minute and a compiler for what
 # only its inference calls. There is no setting for it.
@@ -79,14 +81,15 @@ class Engine:
             # accumulation computes wrong gradients, silently.
             if hasattr(engine.optimizer, "clear_backward_seen_flag"):
                 engine.optimizer.clear_backward_seen_flag()
-            with self._autocast():
-                loss = part.objective.loss(self.model, self._place(micro))
-            if not isinstance(loss, genloom.Loss):  # pyright: ignore[reportUnnecessaryIsInstance]
-                raise PluginError(
-                    f"the objective {part.objective.name!r} returned {type(loss).__name__}; "
-                    f"return genloom.Loss(value, metrics)"
-                )
-            engine.backward(loss.value)
+            with whole_weights(self.model, enabled=part.objective.whole_weights):
+                with self._autocast():
+                    loss = part.objective.loss(self.model, self._place(micro))
+                if not isinstance(loss, genloom.Loss):  # pyright: ignore[reportUnnecessaryIsInstance]
+                    raise PluginError(
+                        f"the objective {part.objective.name!r} returned {type(loss).__name__}; "
+                        f"return genloom.Loss(value, metrics)"
+                    )
+                engine.backward(loss.value)
             engine.step()
             for name, value in self._named(part, loss).items():
                 share = _scalar(name, value) / self.config.accumulate
@@ -199,6 +202,32 @@ class Engine:
             dist_init_required=False,
         )
         return engine
+
+
+@contextmanager
+def whole_weights(model: nn.Module, *, enabled: bool) -> Generator[None]:
+    """Keep the weights that ZeRO-3 has partitioned whole, also after a module's backward has passed.
+
+    ZeRO-3 releases a layer's weights once its backward is done; one that is differentiated twice needs
+    them again.
+    """
+    partitioned: list[Any] = [p for p in model.parameters() if hasattr(p, "ds_id")] if enabled else []
+    if not partitioned:
+        yield
+        return
+    absent = [p for p in partitioned if p.ds_status.name == "NOT_AVAILABLE"]
+    if absent:
+        absent[0].all_gather(param_list=absent)
+    for parameter in partitioned:
+        parameter.ds_active_sub_modules.add(HELD)
+    try:
+        yield
+    finally:
+        for parameter in partitioned:
+            parameter.ds_active_sub_modules.discard(HELD)
+        if absent:
+            # Else they would count as present after the step has changed them, and be stale.
+            absent[0].partition(param_list=absent, has_been_updated=False)
 
 
 def deepspeed_config(config: RunConfig, world: int) -> dict[str, Any]:
