@@ -72,11 +72,8 @@ def untrained(generator: Any, shape: tuple[int, int, int] = (8, 8, 1)) -> nn.Mod
 
 
 def test_the_package_offers_its_three_models_by_entry_points() -> None:
-    for name, cls in (
-        ("image-vae", ImageVAE),
-        ("image-gan", ImageGAN),
-        ("image-classifier", ImageClassifier),
-    ):
+    models = {"image-vae": ImageVAE, "image-gan": ImageGAN, "image-classifier": ImageClassifier}
+    for name, cls in models.items():
         assert available()[name].package == "genloom-image"
         assert load(name) is cls
 
