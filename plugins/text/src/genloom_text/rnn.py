@@ -17,6 +17,7 @@ from genloom_text.vocabulary import vocabulary_of
 from genloom_text.writing import GROUP, write
 
 LEARNING_RATE = 3e-3
+"""For AdamW without a schedule; averaged weights take the place of its decay."""
 
 
 class TextRNN(genloom.Generator):
