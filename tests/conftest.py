@@ -33,8 +33,8 @@ def digits_store(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def ray_cluster():
-    """The session's Ray cluster, closed like any other."""
+def ray_cluster(s3):
+    """The session's Ray cluster, closed like any other; its processes know the S3 server from their start."""
     from genloom_platform import cluster
 
     cluster.connect(4)

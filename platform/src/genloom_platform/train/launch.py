@@ -5,8 +5,9 @@ process shows what they report, until the model is registered.
 """
 
 import datetime
+import shutil
+import tempfile
 import threading
-import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -150,8 +151,9 @@ def _fit(store: Store, run: Run, on_report: Callable[[Report], None]) -> None:
 
     inbox = start_inbox()
     failure: list[BaseException] = []
-    attempt = f"{run.name}-{uuid.uuid4().hex[:6]}"
-    trainer = _trainer(Job(store, run.name, run.config, run.dataset, inbox), attempt)
+    # Ray Train keeps checkpoints of its own here; ours are in the store, so what it writes may be lost.
+    scratch = tempfile.mkdtemp(prefix="genloom-ray-")
+    trainer = _trainer(Job(store, run.name, run.config, run.dataset, inbox), scratch)
 
     def fit() -> None:
         try:
@@ -175,12 +177,12 @@ def _fit(store: Store, run: Run, on_report: Callable[[Report], None]) -> None:
             stopping = True
             inbox.stop.remote()
     ray.kill(inbox)
-    store.delete(f"ray/{attempt}")
+    shutil.rmtree(scratch, ignore_errors=True)
     if failure:
         raise _explain(store, run, failure[0])
 
 
-def _trainer(job: Job, attempt: str) -> Any:
+def _trainer(job: Job, scratch: str) -> Any:
     import ray.data
     import ray.train
     from ray.train.torch import TorchConfig, TorchTrainer
@@ -208,11 +210,7 @@ def _trainer(job: Job, attempt: str) -> Any:
         ),
         datasets={"train": dataset},  # pyright: ignore[reportArgumentType]
         dataset_config=ray.train.DataConfig(execution_options=options),
-        run_config=ray.train.RunConfig(
-            name=attempt,
-            storage_path=job.store.path("ray"),
-            storage_filesystem=job.store.fs,
-        ),
+        run_config=ray.train.RunConfig(name=job.run, storage_path=scratch),
     )
 
 

@@ -137,7 +137,9 @@ class ImageGAN(genloom.Generator):
         """The critic learns several times to each time of the generator."""
         adam = Optimizer(name="Adam", lr=5e-4, betas=(0.0, 0.9))
         return [
-            Objective("critic", self.critic_loss, "critic", self.critic_repeats, adam, whole_weights=True),
+            Objective(
+                "critic", self.critic_loss, "critic", self.critic_repeats, adam, whole_weights=True
+            ),
             Objective("generator", self.generator_loss, "generator", 1, adam),
         ]
 
