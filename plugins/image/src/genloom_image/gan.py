@@ -5,7 +5,6 @@ from collections.abc import Sequence
 import torch
 from pydantic import Field
 from torch import Tensor, nn
-from torch.autograd.graph import saved_tensors_hooks
 
 import genloom
 from genloom import ClassColumn, Example, Image, ImageColumn, Loss, Objective, Optimizer, Row
@@ -78,19 +77,9 @@ def gradient_penalty(critic: nn.Module, real: Tensor, fake: Tensor, label: Tenso
     with torch.enable_grad():  # so that a validation without gradients can ask for it too
         share = torch.rand(len(real), 1, 1, 1, device=real.device, dtype=real.dtype)
         point = (share * real + (1 - share) * fake).detach().requires_grad_()
-        with saved_tensors_hooks(_kept, lambda saved: saved):
-            score = critic(point, label).sum()
+        score = critic(point, label).sum()
         (slope,) = torch.autograd.grad(score, point, create_graph=True)
         return ((slope.float().flatten(1).norm(dim=1) - 1) ** 2).mean()
-
-
-def _kept(saved: Tensor) -> Tensor:
-    """What autograd remembers of the critic's forward pass: of a weight a copy, not the weight itself.
-
-    Sharded training may take a weight away once its layer has run and bring it back for the first
-    backward pass; the second one, through the slope, would find it empty.
-    """
-    return saved.detach().clone() if isinstance(saved, nn.Parameter) else saved.detach()
 
 
 class ImageGAN(genloom.Generator):
