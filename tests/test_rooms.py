@@ -27,6 +27,16 @@ def test_platform_is_a_folder_and_no_package(root):
     assert not (root / "platform" / "__init__.py").exists()
 
 
+def test_every_folder_of_a_package_is_packaged(root):
+    folders = {
+        file.parent
+        for top in ("sdk", "platform", "plugins")
+        for file in (root / top).rglob("src/*/**/*.py")
+    }
+    ours = [folder for folder in folders if "templates" not in folder.parts]
+    assert [folder for folder in ours if not (folder / "__init__.py").exists()] == []
+
+
 def test_plugins_import_the_sdk_and_never_the_platform(root):
     engines = {"genloom_platform", "ray", "deepspeed", "mlflow"}
     assert [(f, name) for f, name in imports_of(root / "plugins") if name in engines] == []

@@ -98,6 +98,13 @@ def test_generating_is_the_same_in_another_process_of_the_model(digits_store, un
         model.generate(count=1)
 
 
+def test_an_unknown_split_names_the_nearest(digits_store, unbroken):
+    session = genloom.connect(digits_store.url)
+    with pytest.raises(UnknownName, match="did you mean 'train'"):
+        session.evaluate(unbroken[0].model.full_name, split="trian")
+    assert session.evaluate(unbroken[0].model.full_name) == unbroken[0].model.metrics
+
+
 def test_a_run_in_s3_is_like_any_other(s3, tmp_path, monkeypatch):
     from genloom_platform.data.imports import import_dataset
 

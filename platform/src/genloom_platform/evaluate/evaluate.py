@@ -44,6 +44,8 @@ def evaluate(
         RequestError: Something that was named does not exist or fit, or nothing can be measured.
     """
     version = Registry(store).find(reference)
+    if data or split != "test":
+        manifests.load(store, data or version.release.dataset).shards_of(split)
     metrics = evaluate_release(store, version.release, data=data, split=split)
     if judge:
         from genloom_platform.evaluate.recognised import recognised

@@ -1,0 +1,1 @@
+"""Datasets: import, manifest, shards, order, stream. Read `order.py`, then `stream.py`."""

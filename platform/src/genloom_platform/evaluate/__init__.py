@@ -1,0 +1,1 @@
+"""Evaluation, one file for each kind of metric. Read `evaluate.py`."""

@@ -1,0 +1,1 @@
+"""What a run shows: the display, MLflow, contact sheets."""

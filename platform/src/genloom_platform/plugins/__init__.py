@@ -1,0 +1,1 @@
+"""For authors: the conformance kit's trainings, and the scaffold of a new package."""
