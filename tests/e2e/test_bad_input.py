@@ -16,7 +16,7 @@ pytestmark = pytest.mark.e2e
     (["data", "show", "digit"], 2, ["did you mean 'digits'"]),
     (["data", "import", "digit"], 2, ["did you mean 'digits'"]),
     (["data", "import", "text", "/no/such/file"], 2, ["does not exist"]),
-    (["data", "import", "digits", "--passage", "3"], 2, ["there is no option of the format digits"]),
+    (["data", "import", "digits", "passage=3"], 2, ["passage = 3: there is no such key"]),
     (["models", "show", "image-vae"], 2, ["there is no model 'image-vae'"]),
     (["evaluate", "image-vae"], 2, ["there is no model 'image-vae'"]),
     (["generate", "image-vae"], 2, ["there is no model 'image-vae'"]),

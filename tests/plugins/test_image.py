@@ -280,3 +280,26 @@ def test_moved_pictures_are_the_same_pictures_elsewhere() -> None:
     columns = (there.sum((1, 2)) * torch.arange(16)).sum(1) / 4
     assert (columns - 7.5).abs().max() <= 4 + 1e-4
     assert columns.std() > 1
+
+
+def test_the_classifier_augments_in_training_alone_and_blends_its_batches():
+    classifier = ImageClassifier.model_validate(
+        {"augment": {"shift": 0.3, "noise": 0.1}, "mixup": 0.4, "shift": 0, "dropout": 0},
+    )
+    data = ImageClassifier.Data(
+        image=ImageColumn(height=8, width=8, channels=1),
+        label=ClassColumn(names=("a", "b")),
+    )
+    image = Image(np.random.default_rng(0).integers(0, 256, (8, 8, 1), np.uint8))
+    still = classifier.prepare(Row({"image": image, "label": 0}, (1,)), data)["image"]
+    moved = classifier.prepare(Row({"image": image, "label": 0}, (1,), training=True), data)["image"]
+    assert (still == image.to_chw(-1, 1)).all()
+    assert (still != moved).any()
+    model = classifier.build(data)
+    batch = {"image": torch.randn(16, 1, 8, 8), "label": torch.tensor([0, 1] * 8)}
+    plain = ImageClassifier(shift=0, dropout=0)
+    torch.manual_seed(0)
+    blended = classifier.loss(model, batch).value
+    assert blended != plain.loss(model, batch).value
+    model.eval()
+    assert classifier.loss(model, batch).value == plain.loss(model, batch).value

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 import genloom
 from genloom import registry
 from genloom.errors import GenloomError, InvalidConfig, Problem, RequestError, UnknownName
 from genloom.problems import problems_of
 from genloom_platform.data import manifest as manifests
+from genloom_platform.settings import Settings
 from genloom_platform.store import Store
 
 OWNED_BY_THE_RUN = {
@@ -28,12 +29,6 @@ OWNED_BY_THE_RUN = {
     "gradient_clipping": "clip",
 }
 """Keys of DeepSpeed's JSON that the run states in a key of its own."""
-
-
-class Settings(BaseModel):
-    """The base of configuration: frozen, complete, unknown keys refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
 class Scale(Settings):
@@ -177,20 +172,42 @@ def read_values(source: str, overrides: Iterable[str]) -> dict[str, Any]:
     """
     values: Any = {"generator": {"name": source}}
     if source.endswith((".yaml", ".yml")):
-        try:
-            values = yaml.safe_load(Path(source).read_text())
-        except OSError as error:
-            raise RequestError(f"cannot read {source}: {error.strerror}") from error
-        except yaml.YAMLError as error:
-            raise RequestError(f"{source} is not valid YAML: {error}") from error
-        if not isinstance(values, dict):
-            raise RequestError(f"{source} must hold keys and values, as in `steps: 1000`")
-    for override in overrides:
-        key, equals, text = override.partition("=")
-        if not equals or not key:
-            raise RequestError(f"{override!r} is no setting; write key=value, as in steps=1000")
-        put(values, key, parse_value(text))
+        values = read_yaml(source)
+    for key, value in settings(overrides):
+        put(values, key, value)
     return values
+
+
+def read_yaml(path: str) -> dict[str, Any]:
+    """The mapping that a YAML file holds.
+
+    Raises:
+        RequestError: The file is missing or is no YAML mapping.
+    """
+    try:
+        values: Any = yaml.safe_load(Path(path).read_text())
+    except OSError as error:
+        raise RequestError(f"cannot read {path}: {error.strerror}") from error
+    except yaml.YAMLError as error:
+        raise RequestError(f"{path} is not valid YAML: {error}") from error
+    if not isinstance(values, dict):
+        raise RequestError(f"{path} must hold keys and values, as in `steps: 1000`")
+    return values
+
+
+def settings(words: Iterable[str]) -> list[tuple[str, Any]]:
+    """The keys and values of `key=value` words.
+
+    Raises:
+        RequestError: A word is no such pair.
+    """
+    found: list[tuple[str, Any]] = []
+    for word in words:
+        key, equals, text = word.partition("=")
+        if not equals or not key:
+            raise RequestError(f"{word!r} is no setting; write key=value, as in steps=1000")
+        found.append((key, parse_value(text)))
+    return found
 
 
 def parse_value(text: str) -> Any:
@@ -207,12 +224,19 @@ def parse_value(text: str) -> Any:
 def put(values: dict[str, Any], key: str, value: Any) -> None:
     """Set a value at a dotted path. A first part that is no key of the run is the generator's."""
     path = key.split(".")
-    if path[0] not in RunConfig.model_fields:
-        path = ["generator", *path]
+    nest(values, path if path[0] in RunConfig.model_fields else ["generator", *path], value)
+
+
+def nest(values: dict[str, Any], path: list[str], value: Any) -> None:
+    """Set a value at a path of keys, making the groups on the way.
+
+    Raises:
+        RequestError: What lies on the way is a value.
+    """
     for part in path[:-1]:
         inner = values.setdefault(part, {})
         if not isinstance(inner, dict):
-            raise RequestError(f"{key}: {part} is a value ({inner!r}), not a group of keys")
+            raise RequestError(f"{'.'.join(path)}: {part} is a value ({inner!r}), not a group of keys")
         values = inner
     values[path[-1]] = value
 

@@ -42,10 +42,45 @@ class Session:
     def import_data(
         self, format: str, source: str | None = None, dataset: str | None = None, **options: Any
     ) -> Manifest:
-        """Bring a source into the store: `genloom data import`."""
+        """Bring a source into the store, `options` being the keys of a recipe: `genloom data import`."""
         from genloom_platform.data.imports import import_dataset
 
         return import_dataset(self.store, format, source, dataset, options)
+
+    def clean_data(self, dataset: str, new: str, **settings: Any) -> Manifest:
+        """Make a dataset of another by a recipe: `genloom data clean`, `genloom data augment`.
+
+        Args:
+            dataset: `name` or `name@version`.
+            new: The new dataset's name.
+            settings: Keys of the recipe, as in `clean={"exact_duplicates": True}` or `augment={"copies": 2}`.
+        """
+        from genloom_platform.data.derive import clean
+
+        return clean(self.store, dataset, new, settings)
+
+    def annotate_data(
+        self, dataset: str, new: str, *, model: str, column: str | None = None
+    ) -> Manifest:
+        """Label a dataset by a registered classifier: `genloom data annotate --with`."""
+        from genloom_platform.data.derive import annotate
+
+        return annotate(self.store, dataset, new, model, column)
+
+    def augment_data(
+        self,
+        dataset: str,
+        new: str,
+        *,
+        model: str,
+        count: int,
+        balance: str | None = None,
+        seed: int = 0,
+    ) -> Manifest:
+        """Add samples of a trained generator to a dataset: `genloom data augment --with`."""
+        from genloom_platform.data.derive import extend
+
+        return extend(self.store, dataset, new, model, count, balance, seed)
 
     def train(
         self, generator: str, *, data: str, name: str | None = None, **settings: Any

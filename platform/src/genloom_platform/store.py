@@ -10,7 +10,9 @@ A file is written whole or not at all. Whatever consists of several files is com
 that is written last: its manifest.
 """
 
+import contextlib
 import hashlib
+import io
 import json
 import os
 import re
@@ -25,6 +27,8 @@ import pyarrow.fs as pafs
 from genloom.errors import RequestError, StoreError
 
 DEFAULT_STORE = Path.home() / ".genloom" / "store"
+S3_ATTEMPTS = 8
+"""A request is tried so often, about a minute in all, before S3 counts as gone; AWS_MAX_ATTEMPTS overrides."""
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
 
 
@@ -48,7 +52,10 @@ def default_url() -> str:
 
 
 class Store:
-    """Files under one URL. Paths are relative to it, with forward slashes."""
+    """Files under one URL. Paths are relative to it, with forward slashes.
+
+    Bytes go in and out as they are: Arrow would otherwise pack a file whose name ends in .gz.
+    """
 
     def __init__(self, url: str | None = None) -> None:
         url = url or default_url()
@@ -81,20 +88,23 @@ class Store:
         Raises:
             FileNotFoundError: There is none.
         """
-        with self._explained("read", relative), self.fs.open_input_stream(self.path(relative)) as file:
+        with (
+            self.explained("read", relative),
+            self.fs.open_input_stream(self.path(relative), compression=None) as file,
+        ):
             return file.read()
 
     def open(self, relative: str) -> BinaryIO:
         """A file for reading at any place."""
-        with self._explained("read", relative):
+        with self.explained("read", relative):
             return self.fs.open_input_file(self.path(relative))  # type: ignore[return-value]
 
     def write(self, relative: str, data: bytes) -> None:
         """Write a file, whole or not at all."""
-        with self._explained("write", relative):
+        with self.explained("write", relative):
             target = self.path(relative)
             if self.folder is None:
-                with self.fs.open_output_stream(target) as file:
+                with self.fs.open_output_stream(target, compression=None) as file:
                     file.write(data)
                 return
             Path(target).parent.mkdir(parents=True, exist_ok=True)
@@ -109,6 +119,30 @@ class Store:
         """A JSON file's content."""
         return json.loads(self.read(relative))
 
+    @contextmanager
+    def writing(self, relative: str) -> Generator["Sink"]:
+        """A file to write piece by piece; where the block raises, there is none."""
+        target = self.path(relative)
+        draft = target if self.folder is None else f"{target}.{os.getpid()}.part"
+        with self.explained("write", relative):
+            if self.folder is not None:
+                Path(target).parent.mkdir(parents=True, exist_ok=True)
+            file = self.fs.open_output_stream(draft, compression=None)
+        try:
+            yield Sink(self, relative, file)
+            with self.explained("write", relative):
+                file.close()
+                if draft != target:
+                    os.replace(draft, target)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                file.close()
+            if self.folder is None:
+                _delete_objects(target)
+            else:
+                Path(draft).unlink(missing_ok=True)
+            raise
+
     def write_json(self, relative: str, value: Any) -> None:
         """Write a JSON file."""
         self.write(relative, json.dumps(value, indent=1, ensure_ascii=False).encode())
@@ -116,12 +150,12 @@ class Store:
     def upload(self, local: Path, relative: str) -> tuple[int, str]:
         """Copy a file into the store; returns its size in bytes and its SHA-256."""
         digest = hashlib.sha256()
-        with self._explained("write", relative), open(local, "rb") as source:
+        with self.explained("write", relative), open(local, "rb") as source:
             target = self.path(relative)
             if self.folder is not None:
                 Path(target).parent.mkdir(parents=True, exist_ok=True)
             draft = target if self.folder is None else f"{target}.{os.getpid()}.part"
-            with self.fs.open_output_stream(draft) as file:
+            with self.fs.open_output_stream(draft, compression=None) as file:
                 while block := source.read(1 << 22):
                     digest.update(block)
                     file.write(block)
@@ -134,8 +168,8 @@ class Store:
         digest = hashlib.sha256()
         local.parent.mkdir(parents=True, exist_ok=True)
         with (
-            self._explained("read", relative),
-            self.fs.open_input_stream(self.path(relative)) as source,
+            self.explained("read", relative),
+            self.fs.open_input_stream(self.path(relative), compression=None) as source,
             open(local, "wb") as file,
         ):
             while block := source.read(1 << 22):
@@ -145,19 +179,28 @@ class Store:
 
     def names(self, folder: str) -> list[str]:
         """The names of the files and folders in a folder, sorted; none where it is missing."""
-        with self._explained("list", folder):
+        with self.explained("list", folder):
             selector = pafs.FileSelector(self.path(folder), allow_not_found=True)
             found: list[pafs.FileInfo] = self.fs.get_file_info(selector)
             return sorted(info.base_name for info in found if not info.base_name.endswith(".part"))
 
+    def sizes(self, folder: str) -> dict[str, int]:
+        """Bytes of every file below a folder, by its path relative to it; none where it is missing."""
+        with self.explained("list", folder):
+            root = self.path(folder)
+            selector = pafs.FileSelector(root, allow_not_found=True, recursive=True)
+            found: list[pafs.FileInfo] = self.fs.get_file_info(selector)
+            files = [info for info in found if info.type == pafs.FileType.File]
+            return {info.path[len(root) + 1 :]: info.size for info in files}
+
     def exists(self, relative: str) -> bool:
         """Whether there is a file of that path."""
-        with self._explained("read", relative):
+        with self.explained("read", relative):
             return self.fs.get_file_info(self.path(relative)).type == pafs.FileType.File
 
     def delete(self, folder: str) -> None:
         """Remove a folder and all that is in it; nothing happens where it is missing."""
-        with self._explained("delete", folder):
+        with self.explained("delete", folder):
             if self.folder is None:
                 _delete_objects(self.path(folder) + "/")
             elif self.fs.get_file_info(self.path(folder)).type == pafs.FileType.Directory:
@@ -167,14 +210,15 @@ class Store:
         """Raise StoreError where nothing can be written, before any work is done."""
         probe = f".probe-{os.getpid()}"
         self.write(probe, b"")
-        with self._explained("delete", probe):
+        with self.explained("delete", probe):
             if self.folder is None:
                 _delete_objects(self.path(probe))
             else:
                 self.fs.delete_file(self.path(probe))
 
     @contextmanager
-    def _explained(self, verb: str, relative: str) -> Generator[None]:
+    def explained(self, verb: str, relative: str) -> Generator[None]:
+        """Errors of the operating system and of S3 as StoreError, with the file and the remedy."""
         try:
             yield
         except FileNotFoundError:
@@ -189,11 +233,43 @@ class Store:
             ) from error
 
 
+class Sink(io.RawIOBase):
+    """A file of a store that is being written, and the digest of what went in."""
+
+    def __init__(self, store: Store, relative: str, file: Any) -> None:
+        self._store, self._relative, self._file = store, relative, file
+        self._digest = hashlib.sha256()
+        self.size_bytes = 0
+
+    @property
+    def sha256(self) -> str:
+        """The digest of what was written so far."""
+        return self._digest.hexdigest()
+
+    def write(self, data: Any) -> int:
+        """Write some bytes."""
+        block = memoryview(data).cast("B")
+        with self._store.explained("write", self._relative):
+            self._file.write(block)
+        self._digest.update(block)
+        self.size_bytes += len(block)
+        return len(block)
+
+    def tell(self) -> int:
+        """Bytes so far."""
+        return self.size_bytes
+
+    def writable(self) -> bool:
+        """It is."""
+        return True
+
+
 def _s3() -> pafs.FileSystem:
     """S3 by the usual AWS environment; AWS_ENDPOINT_URL names another server than Amazon's."""
     # Other servers than Amazon's refuse the trailing checksums that the AWS library adds by default (HTTP 411).
     os.environ.setdefault("AWS_REQUEST_CHECKSUM_CALCULATION", "when_required")
     endpoint = os.environ.get("AWS_ENDPOINT_URL")
+    attempts = int(os.environ.get("AWS_MAX_ATTEMPTS", S3_ATTEMPTS))
     parts = urlsplit(endpoint) if endpoint else None
     return pafs.S3FileSystem(
         endpoint_override=parts.netloc if parts else None,
@@ -201,6 +277,7 @@ def _s3() -> pafs.FileSystem:
         region=os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1",
         connect_timeout=10,
         request_timeout=60,
+        retry_strategy=pafs.AwsStandardS3RetryStrategy(max_attempts=attempts),
         allow_bucket_creation=False,
         allow_delayed_open=True,
     )

@@ -13,7 +13,8 @@ from genloom.data import (
     TensorColumn,
     TextColumn,
 )
-from genloom.errors import GenloomError, PromptError
+from genloom.errors import DataError, GenloomError, PromptError, WrongDataset
+from genloom.formats import BadRow, Files, Format, SourceRow, Unit
 from genloom.generator import (
     CONTRACT,
     Batch,
@@ -33,11 +34,15 @@ __all__ = [
     "CONTRACT",
     "Audio",
     "AudioColumn",
+    "BadRow",
     "Batch",
     "ClassColumn",
     "Data",
+    "DataError",
     "Embedding",
     "Example",
+    "Files",
+    "Format",
     "Generator",
     "GenloomError",
     "IdColumn",
@@ -61,11 +66,14 @@ __all__ = [
     "Ranking",
     "Row",
     "Sample",
+    "SourceRow",
     "TensorColumn",
     "Text",
     "TextColumn",
     "Trainable",
+    "Unit",
     "Value",
+    "WrongDataset",
     "connect",
     "load_model",
 ]

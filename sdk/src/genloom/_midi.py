@@ -4,6 +4,7 @@ import io
 from collections.abc import Sequence
 
 import mido  # pyright: ignore[reportMissingTypeStubs]
+from mido.midifiles.meta import KeySignatureError  # pyright: ignore[reportMissingTypeStubs]
 
 from genloom.samples import Note
 
@@ -41,12 +42,14 @@ def read_midi(data: bytes) -> list[Note]:
     """The notes of all tracks by start; raises ValueError where the bytes are no MIDI file."""
     try:
         file = mido.MidiFile(file=io.BytesIO(data))
-    except (OSError, EOFError, ValueError, KeyError, IndexError) as error:
+    except (OSError, EOFError, ValueError, KeyError, IndexError, KeySignatureError) as error:
         raise ValueError(f"not a readable MIDI file: {error}") from error
     programs: dict[int, int] = {}
     sounding: dict[tuple[int, int], tuple[float, int]] = {}
     notes: list[Note] = []
     now = 0.0
+    if file.type == 2:
+        raise ValueError("not a readable MIDI file: it holds several scores (type 2)")
     for message in file:
         now += message.time
         if message.type == "program_change":

@@ -126,9 +126,13 @@ class Data(BaseModel):
 class Row(Mapping[str, Any]):
     """One row of a dataset: column name → value, and the random numbers that belong to it."""
 
-    def __init__(self, values: Mapping[str, Any], seed: Sequence[int] = (0,)) -> None:
+    def __init__(
+        self, values: Mapping[str, Any], seed: Sequence[int] = (0,), *, training: bool = False
+    ) -> None:
         self._values = values
         self._seed = seed
+        self.training = training
+        """Whether the row is trained on: only then is it to be augmented."""
 
     def __getitem__(self, column: str) -> Any:
         return self._values[column]

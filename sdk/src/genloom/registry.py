@@ -1,6 +1,7 @@
 """Which plugins there are: `available()` lists them and imports nothing, `load()` imports one.
 
-A plugin is an entry point in the group "genloom.generators" whose name is the generator's name.
+A plugin is an entry point whose name is the generator's (in the group "genloom.generators") or the
+format's (in "genloom.formats").
 """
 
 import re
@@ -18,15 +19,18 @@ from genloom.errors import (
     Problem,
     UnknownName,
 )
+from genloom.formats import Format
 from genloom.generator import CONTRACT, Generator, Predictor, Trainable
 from genloom.problems import problems_of
 
 GROUP = "genloom.generators"
+FORMATS = "genloom.formats"
+KINDS = {GROUP: "generator", FORMATS: "format"}
 
 
 @dataclass(frozen=True)
 class Plugin:
-    """An installed generator or predictor, not imported yet."""
+    """An installed generator, predictor or format, not imported yet."""
 
     name: str
     package: str
@@ -38,7 +42,7 @@ class Plugin:
     """Other packages that claim the same name."""
 
 
-def available() -> dict[str, Plugin]:
+def available(group: str = GROUP) -> dict[str, Plugin]:
     """All installed plugins by name, sorted. Nothing is imported."""
     found: dict[str, list[Plugin]] = {}
     seen: set[str] = set()
@@ -47,24 +51,24 @@ def available() -> dict[str, Plugin]:
         if package in seen:
             continue  # a development install is met twice on the path; the first one wins, as in import
         seen.add(package)
-        for point in distribution.entry_points.select(group=GROUP):
+        for point in distribution.entry_points.select(group=group):
             plugin = Plugin(point.name, package, distribution.version, point)
             found.setdefault(point.name, []).append(plugin)
     return {name: _with_rivals(found[name]) for name in sorted(found)}
 
 
-def find(name: str) -> Plugin:
+def find(name: str, group: str = GROUP) -> Plugin:
     """One plugin by name, without importing it.
 
     Raises:
         UnknownName: None has that name; the nearest is named.
         NameConflict: Two packages claim the name.
     """
-    plugins = available()
+    plugins = available(group)
     if name not in plugins:
-        raise UnknownName(
-            "generator", name, plugins, "genloom plugins list shows them; pip install brings more"
-        )
+        where = "plugins list" if group == GROUP else "data formats"
+        remedy = f"genloom {where} shows them; pip install brings more"
+        raise UnknownName(KINDS[group], name, plugins, remedy)
     plugin = plugins[name]
     if plugin.rivals:
         packages = [plugin.package, *plugin.rivals]
@@ -84,19 +88,32 @@ def load(name: str) -> type[Trainable]:
         PluginError: It cannot be imported, or is no generator; package and version are named.
         ContractMismatch: It was written for another contract version; says what to install.
     """
-    plugin = find(name)
+    loaded, plugin, origin = _load(name, GROUP)
+    if not _is_trainable(loaded):
+        raise PluginError(f"the plugin {origin} is {loaded!r}, not a Generator or Predictor class")
+    _check_contract(loaded, plugin, origin)
+    return loaded
+
+
+def load_format(name: str) -> type[Format]:
+    """Import a format's class; raises as `load` does."""
+    loaded, plugin, origin = _load(name, FORMATS)
+    if not (isinstance(loaded, type) and issubclass(loaded, Format)):
+        raise PluginError(f"the format {origin} is {loaded!r}, not a Format class")
+    _check_contract(loaded, plugin, origin)
+    return loaded
+
+
+def _load(name: str, group: str) -> tuple[object, Plugin, str]:
+    plugin = find(name, group)
     origin = f"{name!r} of {plugin.package} {plugin.version}"
     try:
-        loaded: object = plugin.entry_point.load()
+        return plugin.entry_point.load(), plugin, origin
     except Exception as error:
         raise PluginError(
             f"the plugin {origin} cannot be imported: {type(error).__name__}: {error}; "
             f"repair it or pip uninstall {plugin.package}"
         ) from error
-    if not _is_trainable(loaded):
-        raise PluginError(f"the plugin {origin} is {loaded!r}, not a Generator or Predictor class")
-    _check_contract(loaded, plugin, origin)
-    return loaded
 
 
 def create(name: str, config: dict[str, Any]) -> Trainable:
@@ -116,7 +133,7 @@ def _is_trainable(value: object) -> TypeGuard[type[Trainable]]:
     return isinstance(value, type) and issubclass(value, (Generator, Predictor))
 
 
-def _check_contract(cls: type[Trainable], plugin: Plugin, origin: str) -> None:
+def _check_contract(cls: type[Trainable] | type[Format], plugin: Plugin, origin: str) -> None:
     stated = getattr(cls, "contract", None)
     if not isinstance(stated, str) or not re.fullmatch(r"\d+\.\d+", stated):
         raise PluginError(
@@ -145,4 +162,14 @@ def _with_rivals(claims: list[Plugin]) -> Plugin:
     return Plugin(first.name, first.package, first.version, first.entry_point, rivals)
 
 
-__all__ = ["GROUP", "Plugin", "Problem", "available", "create", "find", "load"]
+__all__ = [
+    "FORMATS",
+    "GROUP",
+    "Plugin",
+    "Problem",
+    "available",
+    "create",
+    "find",
+    "load",
+    "load_format",
+]

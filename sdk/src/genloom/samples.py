@@ -154,8 +154,12 @@ class Image(Sample):
         """The inverse of `from_chw`: float32 of shape [channels, height, width]."""
         import numpy as np
 
-        scaled = self.array.astype(np.float32).transpose(2, 0, 1) / 255
-        return np.ascontiguousarray(scaled * (high - low) + low, dtype=np.float32)
+        pixels = self.array.transpose(2, 0, 1).astype(np.float32, order="C")
+        pixels /= 255  # in place: this runs for every image of every epoch
+        if (low, high) != (0.0, 1.0):
+            pixels *= high - low
+            pixels += low
+        return pixels
 
     def to_bytes(self) -> bytes:
         """The image as PNG."""

@@ -1,152 +1,335 @@
-"""Import: a source in a published format becomes shards, and then, at one stroke, a dataset."""
+"""Import: a source becomes shards, and then, at one stroke, a dataset. Read on in `parts`.
+
+    source ── units ──> parts (read, cleaned, encoded) ──> layout (duplicates, ranges) ──> shards ──> manifest
+
+Parts and shards are made in parallel and kept until the end, so an import that was interrupted goes on
+where it was. The manifest is written last: until then there is no dataset.
+"""
 
 import datetime
 import hashlib
-import secrets
-import tempfile
-from collections.abc import Callable, Iterator, Mapping
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
 
-from genloom.data import Column
-from genloom.errors import DataError
-from genloom_platform.data import formats, shards
-from genloom_platform.data.manifest import Manifest, Provenance, Shard, digest_of, folder, load
+from genloom.data import ClassColumn, Column, IdColumn
+from genloom.errors import DataError, GenloomError, StoreError
+from genloom.formats import Files, Format, Unit
+from genloom_platform.data import layout, manifest, parallel, parts, shards, statistics
+from genloom_platform.data.annotate import label_steps
+from genloom_platform.data.augment import augment_steps
+from genloom_platform.data.clean.steps import cleaning_steps
+from genloom_platform.data.item import Step
+from genloom_platform.data.manifest import Manifest, Provenance, Quarantine, Shard
+from genloom_platform.data.parts import QUARANTINE, UNREADABLE, Reading, Record
+from genloom_platform.data.recipe import Recipe, resolve
+from genloom_platform.data.shards import Writing, Written
+from genloom_platform.data.source import Nothing, explained, fingerprint, open_files
+from genloom_platform.data.splits import Splitting
 from genloom_platform.store import Store, identifier
+
+CLUSTER_BYTES = 64 << 20
+"""A larger source is read on the cluster; a smaller one is done before a cluster would be up."""
+IMPORTER = f"genloom-platform {version('genloom-platform')}"
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far an import is."""
+
+    phase: str
+    """`reading` or `writing`."""
+    done: int
+    total: int
+    """Bytes of the source, or shards."""
+    rows: int
+    left_out: int
+
+
+@dataclass(frozen=True)
+class Making:
+    """A dataset that is to be made: whence, how, and where to."""
+
+    store: Store
+    name: str
+    files: Files
+    reader: Format
+    recipe: Recipe
+    steps: Sequence[Step]
+    source_columns: Mapping[str, Column]
+    """What the source has."""
+    columns: Mapping[str, Column]
+    """What the rows have after all steps."""
+    parents: tuple[str, ...] = ()
+    on_progress: Callable[[Progress], None] = lambda progress: None
+    on_cluster: bool | None = None
+
+    @property
+    def place(self) -> str:
+        """The import's folder, by what decides its content: the same import finds what it left."""
+        stated = [self.recipe.model_dump(mode="json"), fingerprint(self.files), self.parents, IMPORTER]
+        return f"import-{hashlib.sha256(json.dumps(stated, sort_keys=True).encode()).hexdigest()[:16]}"
 
 
 def import_dataset(
     store: Store,
-    format_name: str,
+    format: str,
     source: str | None,
     name: str | None,
-    options: dict[str, Any],
-    on_rows: Callable[[int], None] = lambda rows: None,
+    settings: Mapping[str, Any],
+    on_progress: Callable[[Progress], None] = lambda progress: None,
+    on_cluster: bool | None = None,
 ) -> Manifest:
     """Bring a source into the store as a dataset.
 
     Args:
         store: Where it goes.
-        format_name: One of `formats.FORMATS`.
-        source: A path, or None for a format that ships with its library.
+        format: The format's name.
+        source: A path or URL, or None for a format that brings its own data.
         name: The dataset's name; the format's own where None.
-        options: The format's options, by name.
-        on_rows: Called with the rows written so far.
+        settings: Keys of the recipe, and the format's options.
+        on_progress: Called as it goes.
+        on_cluster: Whether to read on the cluster; by the source's size where None.
 
     Raises:
-        RequestError: No such format, a missing source, an option that it does not have.
+        InvalidConfig: All that is wrong with the settings.
+        RequestError: No such format or source.
         DataError: The source is not what it claims to be.
-        StoreError: The store cannot be written.
+        StoreError: The source or the store cannot be reached.
     """
-    reader = formats.open_source(format_name, source, options)
-    name = identifier("dataset", name or format_name)
+    recipe = resolve(recipe_values(format, source, settings))
+    name = identifier("dataset", name or format)
     store.check_writable()
-    place = f"import-{secrets.token_hex(6)}"
-    statistics = shards.Statistics(reader.columns)
+    scratch = (
+        f"{manifest.folder(name)}/unpacked-{hashlib.sha256((source or '').encode()).hexdigest()[:16]}"
+    )
     try:
-        written = tuple(_write(store, f"{folder(name)}/{place}", place, reader, statistics, on_rows))
-        columns = statistics.columns()
-        if not any(shard.split == "train" for shard in written):
-            raise DataError(f"{source or format_name} holds no rows to train on; check the source")
-        manifest = Manifest(
-            name=name,
-            digest=digest_of(columns, written),
-            columns=columns,
-            shards=written,
-            provenance=Provenance(
-                format=format_name,
-                source=reader.source,
-                importer=f"genloom-platform {version('genloom-platform')}",
-                options=reader.options,
-            ),
-            created_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds"),
-        )
-    except BaseException:
-        store.delete(f"{folder(name)}/{place}")
+        files = Nothing() if source is None else open_files(source, store, scratch)
+        reader = recipe.reader()
+        with explained(source or format):
+            source_columns = dict(reader.columns(files))
+        steps, columns = steps_of(recipe, source_columns)
+        making = Making(store, name, files, reader, recipe, steps, source_columns, columns)
+        return make(replace(making, on_progress=on_progress, on_cluster=on_cluster))
+    finally:
+        store.delete(scratch)
+
+
+def recipe_values(format: str, source: str | None, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The raw recipe: what is no key of it is an option of the format."""
+    values: dict[str, Any] = {"format": format, "source": source, "options": {}}
+    for key, value in settings.items():
+        if key in Recipe.model_fields and key != "options":
+            values[key] = value
+        elif key == "options":
+            values["options"] |= value
+        else:
+            values["options"][key] = value
+    return values
+
+
+def steps_of(recipe: Recipe, columns: dict[str, Column]) -> tuple[list[Step], dict[str, Column]]:
+    """What is done to the rows, in order, and the columns that they then have."""
+    labels, columns = label_steps(recipe.labels, columns)
+    cleaning = cleaning_steps(recipe.clean, columns)
+    steps = [*labels, Splitting(recipe.split), *cleaning]
+    return [*steps, *augment_steps(recipe.augment, columns, recipe.seed)], columns
+
+
+def make(making: Making) -> Manifest:
+    """Make a dataset, or find that it was made.
+
+    Raises: as `import_dataset`.
+    """
+    store, place = making.store, making.place
+    target = f"{manifest.folder(making.name)}/{place}"
+    existing = _existing(store, making.name, place)
+    if existing:
+        return existing
+    try:
+        return _make(making, target, place)
+    except GenloomError as error:
+        if not isinstance(error, StoreError):
+            store.delete(target)  # what the source or the request got wrong is not worth keeping
         raise
-    record = f"{folder(name)}/{manifest.version}.json"
-    if store.exists(record):
-        store.delete(f"{folder(name)}/{place}")
-        return load(store, manifest.full_name)
-    store.write(record, manifest.model_dump_json(indent=1).encode())
-    return manifest
 
 
-def _write(
-    store: Store,
-    target: str,
-    place: str,
-    reader: formats.Source,
-    statistics: shards.Statistics,
-    on_rows: Callable[[int], None],
-) -> Iterator[Shard]:
-    """Write the source's rows, shard by shard."""
-    with tempfile.TemporaryDirectory(prefix="genloom-import-") as scratch:
-        open_shards: dict[str, _Draft] = {}
-        numbers: dict[str, int] = {}
-        for count, (split, row) in enumerate(reader.rows(), 1):
-            if split not in open_shards:
-                number = numbers[split] = numbers.get(split, -1) + 1
-                file = f"{split}-{number:05d}.arrow"
-                open_shards[split] = _Draft(Path(scratch) / file, split, reader.columns)
-            draft = open_shards[split]
-            statistics.add(split, row)
-            draft.add(row)
-            on_rows(count)
-            if draft.size_bytes >= shards.SHARD_BYTES:
-                yield draft.finish(store, target, place)
-                del open_shards[split]
-        for draft in open_shards.values():
-            yield draft.finish(store, target, place)
-
-
-class _Draft:
-    """A shard that is being written, on the local disk."""
-
-    def __init__(self, path: Path, split: str, columns: Mapping[str, Column]) -> None:
-        self._path, self._split, self._columns = path, split, columns
-        self._rows: list[dict[str, Any]] = []
-        self._chunks: list[int] = []
-        self._sink = pa.OSFile(str(path), "wb")
-        self._writer = pa.ipc.new_file(self._sink, shards.arrow_schema(columns))
-
-    @property
-    def size_bytes(self) -> int:
-        """Bytes written so far."""
-        return self._sink.tell()
-
-    def add(self, row: dict[str, Any]) -> None:
-        """Take one row."""
-        self._rows.append(row)
-        if len(self._rows) == shards.CHUNK_ROWS:
-            self._flush()
-
-    def finish(self, store: Store, target: str, place: str) -> Shard:
-        """Close the shard and bring it into the store."""
-        self._flush()
-        self._writer.close()
-        self._sink.close()
-        size_bytes, sha256 = store.upload(self._path, f"{target}/{self._path.name}")
-        self._path.unlink()
-        return Shard(
-            path=f"{place}/{self._path.name}",
-            split=self._split,
-            chunks=tuple(self._chunks),
-            size_bytes=size_bytes,
-            sha256=sha256,
+def _make(making: Making, target: str, place: str) -> Manifest:
+    store, recipe = making.store, making.recipe
+    with explained(making.files.url):
+        units = making.reader.units(making.files)
+    large = sum(unit.size_bytes for unit in units) >= CLUSTER_BYTES
+    on_cluster = large if making.on_cluster is None else making.on_cluster
+    records = _read(making, target, units, on_cluster)
+    part_names = [part for record in records for part in record.parts]
+    if not part_names:
+        raise DataError(f"{making.files.url or recipe.format}: no row is left; {_left_out(records)}")
+    whole = layout.parts_dataset(store, target, part_names)
+    columns = _with_names(making.columns, records)
+    ids = layout.dense_ids(whole, columns)
+    columns = {
+        name: IdColumn(count=len(ids[name])) if name in ids else column
+        for name, column in columns.items()
+    }
+    plans = layout.plan(whole, recipe.clean, columns)
+    writing = Writing(store, target, place, part_names, columns, ids, plans)
+    written = _write(making, writing, sum(record.rows for record in records), on_cluster)
+    tallies: dict[str, statistics.Tally] = {}
+    for each in written:
+        tallies.setdefault(each.split, statistics.Tally()).add(each.tally)
+    if "train" not in tallies:
+        raise DataError(
+            f"{making.files.url or recipe.format} has no rows to train on; check its splits"
         )
+    columns = statistics.completed(columns, tallies)
+    made_of = tuple(each.shard for each in written)
+    finished = Manifest(
+        name=making.name,
+        digest=manifest.digest_of(columns, made_of),
+        columns=columns,
+        shards=made_of,
+        statistics={split: each.statistics(columns) for split, each in tallies.items()},
+        quarantine=_quarantine(store, target, place, records, written),
+        provenance=Provenance(
+            format=recipe.format,
+            source=making.files.url or recipe.format,
+            importer=IMPORTER,
+            recipe=recipe.stated(),
+            parents=making.parents,
+        ),
+        created_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds"),
+    )
+    return _commit(making, finished, target, ids)
 
-    def _flush(self) -> None:
-        if self._rows:
-            self._writer.write_batch(shards.encode(self._columns, self._rows))
-            self._chunks.append(len(self._rows))
-            self._rows = []
+
+def _read(making: Making, target: str, units: Sequence[Unit], on_cluster: bool) -> list[Record]:
+    """All units as parts."""
+    total = sum(unit.size_bytes for unit in units)
+    reading = Reading(
+        making.store,
+        target,
+        making.files,
+        making.reader,
+        making.source_columns,
+        making.columns,
+        making.recipe,
+        making.steps,
+        units,
+    )
+    records: list[Record] = []
+    done = rows = left_out = 0
+    for record in parallel.run(parts.read_unit, reading, len(units), on_cluster):
+        records.append(record)
+        done += total // len(units)
+        rows, left_out = rows + record.rows, left_out + sum(record.rules.values())
+        making.on_progress(Progress("reading", min(done, total), total, rows, left_out))
+    bad = sum(record.rules.get(UNREADABLE, 0) for record in records)
+    if bad > making.recipe.bad_share * (rows + left_out):
+        examples = [example for record in records for example in record.examples][:3]
+        raise DataError(
+            f"{making.files.url}: {bad:,} of {rows + left_out:,} rows cannot be read, more than bad_share = "
+            f"{making.recipe.bad_share:g} allows; the first: {'; '.join(examples)}; repair the source, or "
+            f"raise bad_share"
+        )
+    return sorted(records, key=lambda record: record.parts)
 
 
-def held_out(key: str, fraction: float) -> bool:
-    """Whether a row belongs to the test split, decided by its key alone: the same in every import."""
-    draw = int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") / 2**64
-    return draw < fraction
+def _write(making: Making, writing: Writing, rows: int, on_cluster: bool) -> list[Written]:
+    """All shards, in the order of the plan."""
+    count = len(writing.plans)
+    written: list[Written] = []
+    for each in parallel.run(shards.write_shard, writing, count, on_cluster):
+        written.append(each)
+        making.on_progress(Progress("writing", len(written), count, rows, 0))
+    return sorted(written, key=lambda each: each.shard.path)
+
+
+def _with_names(columns: Mapping[str, Column], records: Sequence[Record]) -> dict[str, Column]:
+    """The columns with the names of all classes that occur."""
+    found: dict[str, set[str]] = {}
+    for record in records:
+        for name, names in record.classes.items():
+            found.setdefault(name, set()).update(names)
+    return {
+        name: ClassColumn(names=tuple(sorted(found[name]))) if name in found else column
+        for name, column in columns.items()
+    }
+
+
+def _quarantine(
+    store: Store, target: str, place: str, records: Sequence[Record], written: Sequence[Written]
+) -> Quarantine | None:
+    """All rows that were left out, as one table."""
+    rules: dict[str, int] = {}
+    for counts in [*(record.rules for record in records), *(each.rules for each in written)]:
+        for rule, count in counts.items():
+            rules[rule] = rules.get(rule, 0) + count
+    if not rules:
+        return None
+    files = sorted(name for name in store.names(f"{target}/aside") if name.endswith(".parquet"))
+    paths = [store.path(f"{target}/aside/{name}") for name in files]
+    with (
+        store.writing(f"{target}/quarantine.parquet") as sink,
+        pq.ParquetWriter(sink, QUARANTINE) as out,
+    ):
+        for batch in ds.dataset(paths, filesystem=store.fs, format="parquet").to_batches():
+            if batch.num_rows:
+                out.write_batch(batch)
+    return Quarantine(path=f"{place}/quarantine.parquet", rows=sum(rules.values()), rules=rules)
+
+
+def _commit(making: Making, finished: Manifest, target: str, ids: Mapping[str, Any]) -> Manifest:
+    """Write the manifest, and clear away what it was made from."""
+    store = making.store
+    record = f"{manifest.folder(making.name)}/{finished.version}.json"
+    if store.exists(record):
+        known = manifest.load(store, finished.full_name)
+        if known.shards[0].path != finished.shards[0].path:
+            store.delete(target)  # another recipe with the same content
+            return known
+        finished = known  # its shards were damaged, and are whole again
+    for name, values in ids.items():
+        import pyarrow as pa
+
+        with store.writing(f"{target}/ids-{name}.parquet") as sink:
+            pq.write_table(pa.table({name: values}), sink)
+    store.write(record, finished.model_dump_json(indent=1).encode())
+    for scratch in ("parts", "aside", "records"):
+        store.delete(f"{target}/{scratch}")
+    return finished
+
+
+def _existing(store: Store, name: str, place: str) -> Manifest | None:
+    """The dataset that this very import made before, where it is still whole."""
+    for file in store.names(manifest.folder(name)):
+        if not file.endswith(".json"):
+            continue
+        known = manifest.load(store, f"{name}@{file.removesuffix('.json')}")
+        if any(_within(shard, place) for shard in known.shards):
+            try:
+                for shard in known.shards:
+                    shards.verify(store, known, shard)
+            except DataError:
+                return None  # it is made again, byte for byte
+            return known
+    return None
+
+
+def _within(shard: Shard, place: str) -> bool:
+    return shard.path.startswith(f"{place}/")
+
+
+def _left_out(records: Sequence[Record]) -> str:
+    rules: dict[str, int] = {}
+    for record in records:
+        for rule, count in record.rules.items():
+            rules[rule] = rules.get(rule, 0) + count
+    return ", ".join(f"{count:,} {rule}" for rule, count in rules.items()) or "the source is empty"
+
+
+__all__ = ["Making", "Progress", "import_dataset", "make", "recipe_values", "steps_of"]

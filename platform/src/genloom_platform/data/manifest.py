@@ -20,22 +20,54 @@ class Shard(Facts):
     """One file of rows."""
 
     path: str
-    """Relative to the dataset's folder."""
+    """Relative to the dataset's folder: a Parquet file."""
     split: str
     chunks: tuple[int, ...]
-    """Rows of each chunk: the unit that can be read alone."""
+    """Rows of each chunk (a row group): the unit that can be read alone."""
     size_bytes: int
     sha256: str
 
 
 class Provenance(Facts):
-    """Where a dataset came from."""
+    """Where a dataset came from, and all that was done to it on the way."""
 
     format: str
     source: str
     importer: str
     """The package and version that imported it."""
-    options: dict[str, Any] = Field(default_factory=dict)
+    recipe: dict[str, Any] = Field(default_factory=dict)
+    """Format options, splits, cleaning, labels and augmentation, as they were in force."""
+    parents: tuple[str, ...] = ()
+    """The datasets (`name@version`) and models that it was made from."""
+
+
+class Measure(Facts):
+    """A number that every row has, over the rows of a split."""
+
+    minimum: float
+    maximum: float
+    mean: float
+    deviation: float
+
+
+class ColumnStatistics(Facts):
+    """A column's values in one split."""
+
+    rows: int
+    counts: dict[str, int] | None = None
+    """Rows of each class."""
+    measures: dict[str, Measure] = Field(default_factory=dict)
+    """By name, as in "height", "channel 0" (pixels from 0 to 1), "seconds", "characters", "value"."""
+
+
+class Quarantine(Facts):
+    """The rows that were left out."""
+
+    path: str
+    """A Parquet file, relative to the dataset's folder: key, rule, detail, content."""
+    rows: int
+    rules: dict[str, int]
+    """How many rows each rule left out."""
 
 
 class Manifest(Facts):
@@ -46,6 +78,10 @@ class Manifest(Facts):
     """SHA-256 over the columns and the shards' digests."""
     columns: dict[str, Column]
     shards: tuple[Shard, ...]
+    statistics: dict[str, dict[str, ColumnStatistics]] = Field(default_factory=dict)
+    """Split → column → statistics."""
+    quarantine: Quarantine | None = None
+    """What was left out, if anything was."""
     provenance: Provenance
     created_at: str
     """UTC, ISO 8601."""
@@ -72,6 +108,10 @@ class Manifest(Facts):
     def size_bytes(self) -> int:
         """Bytes of all shards."""
         return sum(shard.size_bytes for shard in self.shards)
+
+    def path_of(self, shard: Shard) -> str:
+        """Where a shard lies in the store."""
+        return f"{folder(self.name)}/{shard.path}"
 
     def shards_of(self, split: str) -> list[Shard]:
         """The shards of a split.
@@ -137,12 +177,17 @@ def list_datasets(store: Store) -> list[Manifest]:
 
 
 def load(store: Store, reference: str) -> Manifest:
-    """The manifest of `name` (its newest version) or `name@version`.
+    """The manifest of `name` (its newest version), of `name@version`, or of a mixture: `a*0.7 + b*0.3`.
 
     Raises:
         UnknownName: There is no such dataset or version.
         DataError: The manifest is damaged.
     """
+    from genloom_platform.data import mixture
+
+    if mixture.is_mixture(reference):
+        parts = mixture.parse(reference)
+        return mixture.mixed([load(store, part) for part, _ in parts], [weight for _, weight in parts])
     name, _, version = reference.partition("@")
     names = store.names("datasets")
     if name not in names:

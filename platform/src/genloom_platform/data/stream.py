@@ -5,7 +5,8 @@ workers. There, every read task makes the shares of one window in order, each a 
 Ray Data keeps the order and deals the blocks out round robin.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
@@ -18,14 +19,19 @@ from safetensors.numpy import load, save
 
 import genloom
 from genloom.errors import DataError, GenloomError
-from genloom_platform.data import shards
+from genloom_platform.data import encoding, shards
 from genloom_platform.data.manifest import Manifest
+from genloom_platform.data.mixture import MixedOrder, Mixture
 from genloom_platform.data.order import Order
 from genloom_platform.store import Store
 
 SHARE = "share"
-WINDOW_ROWS = 8192
-WINDOW_BYTES = 64 << 20
+WINDOW_ROWS = 2048
+MAX_WINDOW_ROWS = 1 << 16
+WINDOW_BYTES = 32 << 20
+MIN_WINDOW_CHUNKS = 8
+READERS = 4
+"""Shards that are read at the same time."""
 
 Columns = Mapping[str, NDArray[Any]]
 """Prepared examples: name → array whose first dimension is the rows."""
@@ -48,23 +54,43 @@ class Stream:
         return self.manifest.facts_for(self.trainable)
 
     @cached_property
-    def order(self) -> Order:
+    def order(self) -> Order | MixedOrder:
         """Which row comes when."""
-        sizes = [rows for shard in self.manifest.shards_of(self.split) for rows in shard.chunks]
-        row_bytes = max(1, self.manifest.size_bytes // sum(self.manifest.splits.values()))
-        window_rows = max(WINDOW_ROWS, WINDOW_BYTES // row_bytes // 8)
-        batches = max(1, min(window_rows, 1 << 16) // self.global_batch)
-        return Order(sizes, self.manifest.digest, self.seed, self.global_batch, batches)
+        if isinstance(self.manifest, Mixture):
+            members = [self._order_of(member) for member in self.manifest.members]
+            return MixedOrder(members, self.manifest.weights, self.seed)
+        return self._order_of(self.manifest)
+
+    def _order_of(self, manifest: Manifest) -> Order:
+        sizes = [rows for shard in manifest.shards_of(self.split) for rows in shard.chunks]
+        row_bytes = max(1, manifest.size_bytes // sum(manifest.splits.values()))
+        window_rows = min(max(WINDOW_ROWS, WINDOW_BYTES // row_bytes), MAX_WINDOW_ROWS)
+        window_rows = max(window_rows, min(MIN_WINDOW_CHUNKS * max(sizes), MAX_WINDOW_ROWS))
+        batches = max(1, window_rows // self.global_batch)
+        return Order(sizes, manifest.digest, self.seed, self.global_batch, batches)
 
     def blocks(self, start: int, stop: int, shares: int) -> Iterator[Columns]:
         """The examples of global batches `start` … `stop` - 1, each in `shares` equal blocks."""
         size = self.global_batch // shares
-        for begin, end in self.windows(start, stop):
-            rows, epochs = self.order.places(begin * self.global_batch, end * self.global_batch)
-            table, where = self._fetch(rows)
+        for rows, epochs, table, where in self._ahead(self.windows(start, stop)):
             for at in range(0, len(rows), size):
                 part = slice(at, at + size)
                 yield self._examples(table.take(where[part]), rows[part], epochs[part])
+
+    def _ahead(self, windows: Sequence[tuple[int, int]]) -> Iterator[Any]:
+        """The rows of each window, read while the one before is worked on."""
+
+        def load(window: tuple[int, int]) -> Any:
+            rows, epochs = self.order.places(*(number * self.global_batch for number in window))
+            return rows, epochs, *self._fetch(rows)
+
+        with ThreadPoolExecutor(1) as pool:
+            coming = pool.submit(load, windows[0]) if windows else None
+            for following in [*windows[1:], None][: len(windows)]:
+                assert coming
+                window = coming.result()
+                coming = pool.submit(load, following) if following else None
+                yield window
 
     def windows(self, start: int, stop: int) -> list[tuple[int, int]]:
         """A range of global batches, cut where the windows of the order are."""
@@ -74,33 +100,33 @@ class Stream:
 
     def _fetch(self, rows: NDArray[np.int64]) -> tuple[pa.Table, NDArray[np.int64]]:
         """The chunks that hold some rows as one table, and where in it each row stands."""
-        places = [
-            (shard, number)
-            for shard in self.manifest.shards_of(self.split)
-            for number in range(len(shard.chunks))
-        ]
-        sizes = np.array([shard.chunks[number] for shard, number in places])
+        split = self.manifest.shards_of(self.split)
+        firsts = np.cumsum([0, *(len(shard.chunks) for shard in split)])
+        sizes = np.array([size for shard in split for size in shard.chunks])
         starts = np.concatenate([[0], np.cumsum(sizes)])
         chunk_of = np.searchsorted(starts, rows, side="right") - 1
         needed = np.unique(chunk_of)
-        batches: list[pa.RecordBatch] = []
-        for shard in self.manifest.shards_of(self.split):
-            numbers = [places[chunk][1] for chunk in needed if places[chunk][0] is shard]
-            if numbers:
-                batches += shards.read_chunks(self.store, self.manifest, shard, numbers)
+        shard_of = np.searchsorted(firsts, needed, side="right") - 1
+        wanted = self._wanted()
+
+        def read(number: int) -> pa.Table:
+            chunks = (needed[shard_of == number] - firsts[number]).tolist()
+            return shards.read_chunks(self.store, self.manifest, split[number], chunks, wanted)
+
+        with ThreadPoolExecutor(READERS) as pool:
+            table = pa.concat_tables(pool.map(read, np.unique(shard_of).tolist()))
         laid = np.zeros(len(sizes), np.int64)
         laid[needed] = np.concatenate([[0], np.cumsum(sizes[needed])])[:-1]
-        table = pa.Table.from_batches(batches).select(self._wanted())
-        return table, laid[chunk_of] + rows - starts[chunk_of]
+        return table.combine_chunks(), laid[chunk_of] + rows - starts[chunk_of]
 
     def _wanted(self) -> list[str]:
         return [name for name in self.trainable.Data.model_fields if name in self.manifest.columns]
 
     def _examples(self, table: pa.Table, rows: NDArray[np.int64], epochs: NDArray[np.int64]) -> Columns:
-        decoded = shards.decode(self.manifest.columns, table)
+        decoded = encoding.decode(self.manifest.columns, table)
         examples: list[genloom.Example] = []
         for values, row, epoch in zip(decoded, rows, epochs, strict=True):
-            seeded = genloom.Row(values, (self.seed, int(epoch), int(row)))
+            seeded = genloom.Row(values, (self.seed, int(epoch), int(row)), training=True)
             examples.append(prepare(self.trainable, seeded, self.data, int(row)))
         return stack(examples)
 

@@ -5,8 +5,8 @@ from typing import Any
 
 import genloom
 from genloom.errors import RequestError
+from genloom_platform.data import encoding, shards
 from genloom_platform.data import manifest as manifests
-from genloom_platform.data import shards
 from genloom_platform.data.manifest import Manifest
 from genloom_platform.data.stream import prepare, stack, to_batch
 from genloom_platform.models import release as releases
@@ -105,18 +105,11 @@ def as_batch(trainable: genloom.Trainable, facts: Any, rows: list[dict[str, Any]
 
 def _rows(store: Store, manifest: Manifest, split: str) -> Iterator[list[dict[str, Any]]]:
     for shard in manifest.shards_of(split):
-        shards.verify(store, manifest, shard)
         for chunk in range(len(shard.chunks)):
-            (batch,) = shards.read_chunks(store, manifest, shard, [chunk])
-            rows = list(shards.decode(manifest.columns, _table(batch)))
+            table = shards.read_chunks(store, manifest, shard, [chunk])
+            rows = list(encoding.decode(manifest.columns, table))
             for at in range(0, len(rows), BATCH_ROWS):
                 yield rows[at : at + BATCH_ROWS]
-
-
-def _table(batch: Any) -> Any:
-    import pyarrow as pa
-
-    return pa.Table.from_batches([batch])
 
 
 def _predictor(store: Store, reference: str) -> genloom.LoadedModel:

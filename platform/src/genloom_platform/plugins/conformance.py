@@ -19,12 +19,13 @@ import pyarrow as pa
 
 import genloom
 from genloom.testing import Finding, Outcome
-from genloom_platform.data import shards
+from genloom_platform.data import encoding, shards
 from genloom_platform.data.manifest import Manifest, Provenance, Shard, digest_of, folder
 from genloom_platform.plugins.trial import STAGES, WORLDS, Job, Stage, Subject, results
 from genloom_platform.store import Store
 
 TRIAL = "genloom_platform.plugins.trial"
+CHUNK_ROWS = 256
 DATASET = "examples"
 MAX_ROWS = 512
 LIMIT_S = 600
@@ -221,23 +222,20 @@ def _write_dataset(store: Store, data: Any, rows: Sequence[Mapping[str, Any]]) -
         for name, column in facts.items()
         if column is not None and all(name in row for row in rows)
     }
-    place = f"{folder(DATASET)}/rows/train-00000.arrow"
-    batches = [
-        shards.encode(columns, [dict(row) for row in rows[start : start + shards.CHUNK_ROWS]])
-        for start in range(0, len(rows), shards.CHUNK_ROWS)
-    ]
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_file(sink, shards.arrow_schema(columns)) as writer:
-        for batch in batches:
-            writer.write_batch(batch)
-    content = sink.getvalue().to_pybytes()
-    store.write(place, content)
+    encoded = {
+        name: [encoding.encode(column, row[name]) for row in rows] for name, column in columns.items()
+    }
+    keys = [f"rows/{number}" for number in range(len(rows))]
+    table = pa.table({**encoded, encoding.KEY: keys}, schema=encoding.arrow_schema(columns))
+    size_bytes, sha256 = shards.write(
+        store, f"{folder(DATASET)}/rows/train-00000.parquet", table, CHUNK_ROWS
+    )
     shard = Shard(
-        path="rows/train-00000.arrow",
+        path="rows/train-00000.parquet",
         split="train",
-        chunks=tuple(batch.num_rows for batch in batches),
-        size_bytes=len(content),
-        sha256="",
+        chunks=tuple(min(CHUNK_ROWS, len(rows) - at) for at in range(0, len(rows), CHUNK_ROWS)),
+        size_bytes=size_bytes,
+        sha256=sha256,
     )
     manifest = Manifest(
         name=DATASET,

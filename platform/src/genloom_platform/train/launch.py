@@ -67,8 +67,7 @@ def train(
     manifest.facts_for(config.trainable())
     name = runs.claim(store, name) if name else runs.new_name(store, config.generator_name)
     store.check_writable()
-    for shard in manifest.shards:
-        shards.verify(store, manifest, shard)
+    shards.require(store, manifest)
     _connect(config)
     tracking = Tracking(Registry(store))
     plugin = plugins.find(config.generator_name)

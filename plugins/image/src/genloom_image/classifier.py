@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 import genloom
 from genloom import ClassColumn, Example, ImageColumn, Label, Loss, PromptError, Row
+from genloom.augment import ImageAugment, mixup, one_hot
 from genloom_image.pictures import HIGH, LOW, Shape, shape_of
 
 GROUPS = 4
@@ -72,6 +73,12 @@ class ImageClassifier(genloom.Predictor):
     shift: float = Field(default=0.1, ge=0, le=0.5)
     """How far a picture is moved at random in training, at most, as a share of its edges."""
 
+    augment: ImageAugment = Field(default_factory=ImageAugment)
+    """What is done to pictures in training, one at a time: `augment.flip=0.5 augment.crop=0.8`."""
+
+    mixup: float = Field(default=0, ge=0)
+    """Alpha of mixup: pictures of a batch are blended, and their classes alike (Zhang et al. 2018)."""
+
     class Data(genloom.Data):
         """Pictures of one size, each of a class."""
 
@@ -90,7 +97,8 @@ class ImageClassifier(genloom.Predictor):
 
     def prepare(self, row: Row, data: Data) -> Example:
         """Pixels of shape [channels, height, width], and the class where the row has one."""
-        example: dict[str, Any] = {"image": row["image"].to_chw(LOW, HIGH)}
+        image = self.augment(row["image"], row.rng) if row.training else row["image"]
+        example: dict[str, Any] = {"image": image.to_chw(LOW, HIGH)}
         if "label" in row:
             example["label"] = int(row["label"])
         return example
@@ -98,9 +106,13 @@ class ImageClassifier(genloom.Predictor):
     def loss(self, model: LeNet, batch: dict[str, Tensor]) -> Loss:
         """Cross-entropy in nats, and the share of pictures that are named rightly."""
         image = moved(batch["image"], self.shift) if model.training and self.shift else batch["image"]
+        target: Tensor = batch["label"]
+        if model.training and self.mixup:
+            classes = one_hot(target, len(model.names))
+            image, target = mixup(image, classes, self.mixup, torch.default_generator)
         logits = model(image)
         right = (logits.argmax(1) == batch["label"]).float().mean()
-        return Loss(F.cross_entropy(logits.float(), batch["label"]), {"accuracy": right})
+        return Loss(F.cross_entropy(logits.float(), target), {"accuracy": right})
 
     def predict(self, model: LeNet, batch: dict[str, Tensor]) -> Sequence[Label]:
         """The most probable class of each picture, with the probabilities of all."""

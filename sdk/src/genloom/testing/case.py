@@ -113,7 +113,7 @@ class Case:
     def example(self, index: int, row: Mapping[str, Any] | None = None) -> Example:
         """One prepared row, under the row's own seed."""
         values = self.rows[index] if row is None else row
-        return self.trainable.prepare(Row(values, (SEED, 0, index)), self.data)
+        return self.trainable.prepare(Row(values, (SEED, 0, index), training=True), self.data)
 
     def batch(self, count: int = BATCH) -> Batch:
         """A batch of the first rows."""

@@ -1,95 +1,162 @@
-"""Plain text: a file or a folder of .txt files, as passages in the order of the text.
+"""Plain text as passages in the order of the text: any text, and the text8 and enwik8 files.
 
-The last part of the bytes is the test split, so that no passage stands in both.
+A text is cut into blocks of a fixed number of bytes, a block into passages; a character belongs to the
+block in which it starts. So every block can be read alone, and the passages, one after the other, are
+the text. The last part of the bytes is held out, so that no passage stands in two splits.
 """
 
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
+from typing import ClassVar
 
-from genloom import TextColumn
+from pydantic import Field
+
+from genloom.data import Column, TextColumn
 from genloom.errors import DataError, RequestError
-from genloom_platform.data.formats import Source
+from genloom.formats import UNIT_BYTES, Files, Format, SourceRow, Unit, grouped, ranges
+from genloom_platform.data.formats.places import named, where
 
-NEEDS_SOURCE = True
-OPTIONS: dict[str, Any] = {"test": 0.1, "passage": 1024}
 BLOCK_BYTES = 1 << 20
+"""What a passage never crosses; a unit is a whole number of them."""
+KEY_DIGITS = 10
+FOREIGN = re.compile(rb"[^a-z ]")
 
 
-def open_source(path: Path, options: dict[str, Any]) -> Source:
-    """A text; `test` is the share of bytes held out at the end, `passage` the characters of a row."""
-    files = sorted(path.rglob("*.txt")) if path.is_dir() else [path]
-    if not files:
-        raise RequestError(f"the folder {path} holds no .txt file; give one that does, or a file")
-    total = sum(file.stat().st_size for file in files)
-    if total == 0:
-        raise DataError(f"{path} is empty; give a text with characters in it")
-    boundary = total - int(total * options["test"])
+class TextFiles(Format):
+    """A text file, or a folder of .txt files that are read as one text, in the order of their names."""
 
-    def rows() -> Iterator[tuple[str, dict[str, Any]]]:
-        start = 0
-        for file in files:
-            size = file.stat().st_size
-            cut = min(max(boundary - start, 0), size)
-            for split, begin, end in (("train", 0, cut), ("test", cut, size)):
-                for text in _passages(file, begin, end, options["passage"]):
-                    yield split, {"text": text}
-            start += size
+    contract: ClassVar[str] = "1.0"
+    reads: ClassVar[str] = "a text file, or a folder of .txt files, in UTF-8"
 
-    return Source({"text": TextColumn()}, rows, str(path), options)
+    test: float = Field(default=0.1, ge=0, lt=1)
+    """The share of bytes held out at the end."""
+    passage: int = Field(default=1024, ge=1, le=BLOCK_BYTES)
+    """Characters of a row; the last of each mebibyte is shorter."""
 
+    def columns(self, files: Files) -> Mapping[str, Column]:
+        """One column, `text`."""
+        named(files, (".txt",), ".txt file")
+        return {"text": TextColumn()}
 
-def _passages(file: Path, begin: int, end: int, length: int) -> Iterator[str]:
-    """The characters that start in a range of bytes, in pieces of one length; the last is shorter."""
-    pending = ""
-    for text in _characters(file, begin, end):
-        pending += text
-        while len(pending) >= length:
-            yield pending[:length]
-            pending = pending[length:]
-    if pending:
-        yield pending
+    def units(self, files: Files) -> Sequence[Unit]:
+        """Small files together, large ones in ranges."""
+        names = named(files, (".txt",), ".txt file")
+        units = grouped(files, names=[name for name in names if files.sizes[name] <= UNIT_BYTES])
+        for name in names:
+            if files.sizes[name] > UNIT_BYTES:
+                units += ranges(files, name)
+        return units
 
-
-def _characters(file: Path, begin: int, end: int) -> Iterator[str]:
-    """Decode a range of bytes as UTF-8; a character that straddles an edge belongs to where it starts."""
-    with file.open("rb") as source:
-        begin, end = (_next_character(source, place) for place in (begin, end))
-        source.seek(begin)
-        carry = b""
-        place = begin
-        while place < end:
-            block = source.read(min(BLOCK_BYTES, end - place))
-            place += len(block)
-            data = carry + block
-            keep = len(data) if place == end else _whole(data)
-            try:
-                yield data[:keep].decode()
-            except UnicodeDecodeError as error:
-                at = place - len(data) + error.start
-                raise DataError(
-                    f"{file} is not UTF-8 text: byte {data[error.start]:#04x} at offset {at:,}; "
-                    f"convert it first (iconv -f ENCODING -t UTF-8)"
-                ) from error
-            carry = data[keep:]
+    def rows(self, files: Files, unit: Unit) -> Iterator[SourceRow]:
+        """Passages; the key is the offset of the first byte, such that sorted keys give the text."""
+        starts: dict[str, int] = {}
+        total = 0
+        for name in named(files, (".txt",), ".txt file"):
+            starts[name] = total
+            total += files.sizes[name]
+        held_out = total - int(total * self.test)
+        for name in unit.files:
+            cuts = {"train": 0, "test": min(max(held_out - starts[name], 0), files.sizes[name])}
+            yield from _passages(files, name, unit, cuts, self.passage)
 
 
-def _next_character(source: Any, place: int) -> int:
-    """The first offset at or after `place` where a character starts."""
-    source.seek(place)
-    following = source.read(4)
-    skipped = 0
-    while skipped < min(3, len(following)) and following[skipped] & 0xC0 == 0x80:
-        skipped += 1
-    return place + skipped
+class Text8(Format):
+    """The text8 and enwik8 files, split as published: the first 90 % train, 5 % validation, 5 % test.
+
+    Source: Matt Mahoney, About the Test Data, 2006 (text8 and enwik8); the splits are those of
+    Mikolov et al., Subword Language Modeling with Neural Networks, 2012.
+    """
+
+    contract: ClassVar[str] = "1.0"
+    reads: ClassVar[str] = "the text8 or enwik8 file"
+
+    alphabet: bool = True
+    """Whether every byte must be a letter from a to z or a space, as in text8; switch it off for enwik8."""
+    passage: int = Field(default=1024, ge=1, le=BLOCK_BYTES)
+    """Characters of a row; the last of each mebibyte is shorter."""
+
+    def columns(self, files: Files) -> Mapping[str, Column]:
+        """One column, `text`."""
+        self._name(files)
+        return {"text": TextColumn()}
+
+    def units(self, files: Files) -> Sequence[Unit]:
+        """Ranges of the file."""
+        return ranges(files, self._name(files))
+
+    def rows(self, files: Files, unit: Unit) -> Iterator[SourceRow]:
+        """Passages, as of `TextFiles`."""
+        name = self._name(files)
+        size = files.sizes[name]
+        cuts = {"train": 0, "validation": size * 90 // 100, "test": size * 95 // 100}
+        yield from _passages(files, name, unit, cuts, self.passage, self.alphabet)
+
+    def _name(self, files: Files) -> str:
+        if len(files.sizes) != 1:
+            raise RequestError(
+                f"{files.url} holds {len(files.sizes)} files; give the text8 file itself"
+            )
+        (name,) = named(files, (), "text8 file")
+        return name
 
 
-def _whole(data: bytes) -> int:
-    """How many bytes can be decoded without cutting the last character."""
-    for back in range(1, min(4, len(data)) + 1):
-        byte = data[-back]
-        if byte & 0xC0 == 0xC0:
-            return len(data) - back
-        if byte & 0x80 == 0:
-            return len(data)
-    return len(data)
+def _passages(
+    files: Files, name: str, unit: Unit, cuts: Mapping[str, int], length: int, alphabet: bool = False
+) -> Iterator[SourceRow]:
+    """The passages of the blocks that start in a unit; `cuts` says where splits begin, in order."""
+    size = files.sizes[name]
+    digits = max(KEY_DIGITS, len(str(size)))
+    stop = size if unit.stop is None else unit.stop
+    edges = {*range(0, size, BLOCK_BYTES), *(min(cut, size) for cut in cuts.values()), size}
+    pieces = [
+        (start, end)
+        for start, end in pairwise(sorted(edges))
+        if unit.start <= start - start % BLOCK_BYTES < stop
+    ]
+    for start, offset, text in _characters(files, name, pieces, alphabet):
+        split = [split for split, cut in cuts.items() if cut <= start][-1]
+        for first in range(0, len(text), length):
+            passage = text[first : first + length]
+            yield SourceRow(f"{name}:{offset:0{digits}}", {"text": passage}, split)
+            offset += len(passage.encode())
+
+
+def _characters(
+    files: Files, name: str, pieces: Sequence[tuple[int, int]], alphabet: bool
+) -> Iterator[tuple[int, int, str]]:
+    """For adjacent ranges of bytes: where the range and its first character start, and its characters.
+
+    Reads forwards only, for a file within a zip archive can do nothing else cheaply.
+    """
+    ahead = b""
+    with files.open(name) as file:
+        for number, (start, end) in enumerate(pieces):
+            if number == 0:
+                file.seek(start)
+            data = ahead + file.read(end - start + 3 - len(ahead))
+            ahead = data[end - start :]
+            first = _continued(data) if start else 0
+            data = data[first : end - start + _continued(ahead)]
+            yield start, start + first, _decode(data, where(files, name), start + first, alphabet)
+
+
+def _continued(data: bytes) -> int:
+    """How many bytes, at most three, belong to a character that started before."""
+    return next((count for count, byte in enumerate(data[:3]) if byte & 0xC0 != 0x80), len(data[:3]))
+
+
+def _decode(data: bytes, name: str, start: int, alphabet: bool) -> str:
+    foreign = FOREIGN.search(data) if alphabet else None
+    if foreign:
+        raise DataError(
+            f"{name} is not text8, whose alphabet is a to z and the space: byte {foreign[0][0]:#04x} at "
+            f"offset {start + foreign.start():,}; give text8 as published, or set alphabet=false for enwik8"
+        )
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{name} is not UTF-8 text: byte {data[error.start]:#04x} at offset {start + error.start:,}; "
+            f"convert it first (iconv -f ENCODING -t UTF-8)"
+        ) from error

@@ -1,0 +1,50 @@
+"""Augmentation at import: seeded copies of the training rows, beside the originals."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from genloom.data import Column
+from genloom_platform.data.item import Item, Passing, Step
+from genloom_platform.data.recipe import Augmentation
+from genloom_platform.data.splits import number_of
+
+
+@dataclass(frozen=True)
+class Copies:
+    """Each training row, and then its augmented copies."""
+
+    settings: Augmentation
+    columns: Mapping[str, Column]
+    seed: int
+
+    def __call__(self, rows: Passing) -> Passing:
+        """The rows, with copies among them; a copy's key names its original."""
+        for row in rows:
+            yield row
+            if isinstance(row, Item) and row.split == "train":
+                for number in range(1, self.settings.copies + 1):
+                    yield self._copy(row, number)
+
+    def _copy(self, item: Item, number: int) -> Item:
+        import numpy as np
+
+        key = f"{item.key}#augmented-{number}"
+        rng = np.random.default_rng(number_of(key, f"augment {self.seed}"))
+        changed = {}
+        for name, column in self.columns.items():
+            augment = {
+                "image": self.settings.images,
+                "audio": self.settings.audio,
+            }.get(column.kind)
+            if augment is not None:
+                changed[name] = augment(item.values[name], rng)
+            elif column.kind == "text":
+                changed[name] = self.settings.text(item.values[name], rng)
+        return replace(item.having(**changed), key=key)
+
+
+def augment_steps(
+    settings: Augmentation | None, columns: Mapping[str, Column], seed: int
+) -> list[Step]:
+    """The step that the settings ask for."""
+    return [] if settings is None else [Copies(settings, columns, seed)]
