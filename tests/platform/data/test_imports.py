@@ -233,3 +233,18 @@ def test_a_full_disk_is_one_clear_error_and_no_dataset(tmp_path):
         assert manifests.list_datasets(Store(small.as_uri())) == []
     finally:
         subprocess.run(["umount", small], check=True)
+
+
+def test_a_source_that_changed_is_read_again(tmp_path, store):
+    text = tmp_path / "texts" / "below" / "a.txt"
+    text.parent.mkdir(parents=True)
+    text.write_text("abc" * 100)
+    first = import_dataset(store, "text", str(tmp_path / "texts"), "t", {})
+    text.write_text("abd" * 100)  # of the same size, in a folder whose own time stays
+    assert import_dataset(store, "text", str(tmp_path / "texts"), "t", {}).version != first.version
+    table = tmp_path / "labels.csv"
+    table.write_text("key,mark\ndigits/0,a\ndigits/1,b\n")
+    settings = {"labels": {"file": str(table), "missing": "drop"}}
+    marked = import_dataset(store, "digits", None, "d", settings)
+    table.write_text("key,mark\ndigits/0,b\ndigits/1,a\n")
+    assert import_dataset(store, "digits", None, "d", settings).version != marked.version

@@ -37,6 +37,11 @@ class Stored:
         return self.manifest.full_name
 
     @property
+    def stamp(self) -> str:
+        """The dataset's digest."""
+        return self.manifest.digest
+
+    @property
     def sizes(self) -> Mapping[str, int]:
         """Bytes of each shard."""
         return {shard.path: shard.size_bytes for shard in self.manifest.shards}

@@ -12,7 +12,8 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol
 
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
@@ -29,12 +30,14 @@ from genloom_platform.data.manifest import Manifest, Provenance, Quarantine, Sha
 from genloom_platform.data.parts import QUARANTINE, UNREADABLE, Reading, Record
 from genloom_platform.data.recipe import Recipe, resolve
 from genloom_platform.data.shards import Writing, Written
-from genloom_platform.data.source import Nothing, explained, fingerprint, open_files
+from genloom_platform.data.source import Nothing, explained, open_files
 from genloom_platform.data.splits import Splitting
 from genloom_platform.store import Store, identifier
 
 CLUSTER_BYTES = 64 << 20
 """A larger source is read on the cluster; a smaller one is done before a cluster would be up."""
+UNPACKED = "unpacked"
+"""Where archives without an index are laid out while they are imported."""
 IMPORTER = f"genloom-platform {version('genloom-platform')}"
 
 
@@ -51,13 +54,22 @@ class Progress:
     left_out: int
 
 
+class StampedFiles(Files, Protocol):
+    """Files, and what tells them from those that lay there at another time."""
+
+    @property
+    def stamp(self) -> str:
+        """Changes where a file changes."""
+        ...
+
+
 @dataclass(frozen=True)
 class Making:
     """A dataset that is to be made: whence, how, and where to."""
 
     store: Store
     name: str
-    files: Files
+    files: StampedFiles
     reader: Format
     recipe: Recipe
     steps: Sequence[Step]
@@ -72,7 +84,10 @@ class Making:
     @property
     def place(self) -> str:
         """The import's folder, by what decides its content: the same import finds what it left."""
-        stated = [self.recipe.model_dump(mode="json"), fingerprint(self.files), self.parents, IMPORTER]
+        recipe, labels = self.recipe.model_dump(mode="json"), ""
+        if self.recipe.labels:
+            labels = hashlib.sha256(Path(self.recipe.labels.file).expanduser().read_bytes()).hexdigest()
+        stated = [recipe, labels, self.files.url, self.files.stamp, self.parents, IMPORTER]
         return f"import-{hashlib.sha256(json.dumps(stated, sort_keys=True).encode()).hexdigest()[:16]}"
 
 
@@ -105,9 +120,7 @@ def import_dataset(
     recipe = resolve(recipe_values(format, source, settings))
     name = identifier("dataset", name or format)
     store.check_writable()
-    scratch = (
-        f"{manifest.folder(name)}/unpacked-{hashlib.sha256((source or '').encode()).hexdigest()[:16]}"
-    )
+    scratch = f"{manifest.folder(name)}/{UNPACKED}"
     try:
         files = Nothing() if source is None else open_files(source, store, scratch)
         reader = recipe.reader()
@@ -117,7 +130,9 @@ def import_dataset(
         making = Making(store, name, files, reader, recipe, steps, source_columns, columns)
         return make(replace(making, on_progress=on_progress, on_cluster=on_cluster))
     finally:
-        store.delete(scratch)
+        for left in store.names(manifest.folder(name)):
+            if left.startswith(UNPACKED):
+                store.delete(f"{manifest.folder(name)}/{left}")
 
 
 def recipe_values(format: str, source: str | None, settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ An archive shows its members. A zip is read in place; a tar has no index, so it 
 plain file in the store, beside what is imported, where every worker of a cluster reaches it.
 """
 
+import hashlib
 import io
 import json
 from collections.abc import Generator, Mapping, Sequence
@@ -17,7 +18,6 @@ from urllib.parse import urlsplit
 import pyarrow.fs as pafs
 
 from genloom.errors import RequestError, StoreError
-from genloom.formats import Files
 from genloom_platform.data import archives
 from genloom_platform.store import Store
 
@@ -60,6 +60,8 @@ class Plain:
     place: Place
     single: bool
     sizes: Mapping[str, int]
+    stamp: str
+    """Changes where a file changes: its path, size or time."""
 
     def open(self, name: str) -> BinaryIO:
         """A file of the source."""
@@ -73,6 +75,7 @@ class Zipped:
     url: str
     place: Place
     sizes: Mapping[str, int]
+    stamp: str
 
     def open(self, name: str) -> BinaryIO:
         """A member; it can be read at any place, forwards at no cost."""
@@ -89,6 +92,7 @@ class Unpacked:
     starts: Mapping[str, int]
     """Where each member begins."""
     sizes: Mapping[str, int]
+    stamp: str
 
     def open(self, name: str) -> BinaryIO:
         """A member."""
@@ -100,6 +104,7 @@ class Nothing:
     """The source of a format that brings its own data."""
 
     url = ""
+    stamp = ""
     sizes: Mapping[str, int] = {}
 
     def open(self, name: str) -> BinaryIO:
@@ -129,23 +134,28 @@ def open_files(source: str, store: Store, scratch: str) -> Opened:
         if info.type == pafs.FileType.NotFound:
             raise RequestError(f"the source {source!r} does not exist; check the path")
         if info.type == pafs.FileType.Directory:
-            return Plain(source, place, False, _listing(place))
+            found = _listing(place)
+            start = len(place.root) + 1
+            sizes = {each.path[start:]: each.size for each in found}
+            return Plain(source, place, False, sizes, _stamp(found))
+        stamp = _stamp([info])
         kind = archives.kind_of(place.root)
         if kind == "zip":
             with place.open("") as file:
                 sizes = archives.zip_sizes(file, source)
-                return Zipped(source, place, {n: size for n, size in sizes.items() if not _hidden(n)})
+                shown = {name: size for name, size in sizes.items() if not _hidden(name)}
+                return Zipped(source, place, shown, stamp)
         if kind == "tar":
-            return _unpack(source, place, info.size, store, scratch)
-        return Plain(source, place, True, {Path(place.root).name: info.size})
+            return _unpack(source, place, info.size, store, f"{scratch}-{stamp[:16]}", stamp)
+        return Plain(source, place, True, {Path(place.root).name: info.size}, stamp)
 
 
-def fingerprint(files: Files) -> list[Any]:
-    """What tells a source from another of the same name: its files and their sizes and times."""
-    if isinstance(files, (Plain, Zipped)):
-        info = files.place.fs.get_file_info(files.place.root)
-        return [files.url, sorted(files.sizes.items()), str(info.mtime_ns)]
-    return [files.url, sorted(files.sizes.items())]
+def _stamp(found: Sequence[pafs.FileInfo]) -> str:
+    """A digest of the paths, sizes and times of files."""
+    digest = hashlib.sha256()
+    for info in found:
+        digest.update(f"{info.path}\0{info.size}\0{info.mtime_ns}\n".encode())
+    return digest.hexdigest()
 
 
 @contextmanager
@@ -181,24 +191,23 @@ def _place(source: str) -> Place:
     return Place(source, str(Path(source).expanduser().absolute()))
 
 
-def _listing(place: Place) -> dict[str, int]:
+def _listing(place: Place) -> list[pafs.FileInfo]:
+    """The files below a place, sorted by path."""
     found: Sequence[pafs.FileInfo] = place.fs.get_file_info(
         pafs.FileSelector(place.root, recursive=True)
     )
     start = len(place.root) + 1
-    files = {
-        info.path[start:]: info.size
-        for info in found
-        if info.type == pafs.FileType.File and not _hidden(info.path[start:])
-    }
-    return dict(sorted(files.items()))
+    files = [
+        info for info in found if info.type == pafs.FileType.File and not _hidden(info.path[start:])
+    ]
+    return sorted(files, key=lambda info: info.path)
 
 
 def _hidden(name: str) -> bool:
     return any(part.startswith((".", "__MACOSX")) for part in name.split("/"))
 
 
-def _unpack(source: str, place: Place, size: int, store: Store, scratch: str) -> Unpacked:
+def _unpack(source: str, place: Place, size: int, store: Store, scratch: str, stamp: str) -> Unpacked:
     """Lay a tar out in the store, once: the index is written last."""
     path, index = f"{scratch}/source.bin", f"{scratch}/source.json"
     if not store.exists(index):
@@ -208,7 +217,7 @@ def _unpack(source: str, place: Place, size: int, store: Store, scratch: str) ->
     found = {name: span for name, span in sorted(store.read_json(index).items()) if not _hidden(name)}
     starts = {name: start for name, (start, _) in found.items()}
     sizes = {name: length for name, (_, length) in found.items()}
-    return Unpacked(source, store, path, starts, sizes)
+    return Unpacked(source, store, path, starts, sizes, stamp)
 
 
-__all__ = ["Nothing", "Opened", "explained", "fingerprint", "open_files"]
+__all__ = ["Nothing", "Opened", "explained", "open_files"]
