@@ -3,8 +3,8 @@
 `prepare` brings the pictures into the peer's format in the bucket; it is not timed. `measure` reads them
 from there and prints its figures as JSON. The job is JSON: the pictures' folder, the bucket and a prefix.
 
-Each peer has pieces of `PIECE_BYTES`, so that its two workers share even a small dataset, and else its
-defaults; what it caches on disk is gone before the next pass.
+Each peer has pieces of at most `PIECE_BYTES`, so that its two workers share even a small dataset, and else
+its defaults; what it caches on disk is gone before the next pass.
 """
 
 import json
@@ -23,6 +23,8 @@ from benchmarks.stream_measure import BATCH, LOADERS, answer, decoded, drained, 
 from torch.utils.data import DataLoader, Dataset
 
 PIECE_BYTES = 8 << 20
+PIECES = 2 * LOADERS
+"""A dataset that is smaller is cut into as many."""
 UPLOADS = 8
 BUFFER_ROWS = 2048
 """Rows that webdataset shuffles among: as many as our smallest window."""
@@ -41,6 +43,11 @@ class Job:
         files = sorted(Path(self.folder).rglob("*.png"))
         classes = sorted({file.parent.name for file in files})
         return [(file, classes.index(file.parent.name)) for file in files]
+
+    def piece_bytes(self) -> int:
+        """The size of a peer's shards."""
+        total = sum(file.stat().st_size for file, _ in self.rows())
+        return min(PIECE_BYTES, total // PIECES)
 
     def key(self, peer: str, name: str = "") -> str:
         """An object's key."""
@@ -108,16 +115,18 @@ def open_files(job: Job, cache_folder: str) -> Any:
 
 def prepare_mosaic(job: Job, folder: Path) -> None:
     """MDS shards."""
+    _allow_any_torchvision()
     from streaming import MDSWriter
 
     columns = {"image": "bytes", "label": "int"}
-    with MDSWriter(out=str(folder), columns=columns, size_limit=PIECE_BYTES) as out:
+    with MDSWriter(out=str(folder), columns=columns, size_limit=job.piece_bytes()) as out:
         for file, label in job.rows():
             out.write({"image": file.read_bytes(), "label": label})
 
 
 def open_mosaic(job: Job, cache_folder: str) -> Any:
     """Its StreamingDataset, shuffled."""
+    _allow_any_torchvision()
     from streaming import StreamingDataset
 
     class Decoded(StreamingDataset):
@@ -130,13 +139,34 @@ def open_mosaic(job: Job, cache_folder: str) -> Any:
     return DataLoader(rows, BATCH, num_workers=LOADERS)
 
 
+def _allow_any_torchvision() -> None:
+    """Let torchvision be imported where its build is not that of torch: nothing here calls its operators."""
+    import torch
+
+    try:
+        import torchvision  # noqa: F401
+    except RuntimeError:
+        operators = torch.library.Library("torchvision", "DEF")
+        for name in ("nms", "qnms"):
+            operators.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        _KEPT.append(operators)
+
+
+_KEPT: list[Any] = []
+"""What torch forgets when nothing refers to it."""
+
+
 def prepare_litdata(job: Job, folder: Path) -> None:
     """Optimised chunks."""
     import litdata
 
     inputs = [(str(file), label) for file, label in job.rows()]
     litdata.optimize(
-        fn=_read_row, inputs=inputs, output_dir=str(folder), chunk_bytes=PIECE_BYTES, num_workers=1
+        fn=_read_row,
+        inputs=inputs,
+        output_dir=str(folder),
+        chunk_bytes=job.piece_bytes(),
+        num_workers=1,
     )
 
 
@@ -147,6 +177,9 @@ def _read_row(row: tuple[str, int]) -> dict[str, Any]:
 def open_litdata(job: Job, cache_folder: str) -> Any:
     """Its StreamingDataset in its own kind of DataLoader, shuffled."""
     import litdata
+    from litdata.streaming import downloader
+
+    downloader._OBSTORE_CLIENT_OPTIONS["allow_http"] = True  # there is no option of its own for that
 
     class Decoded(litdata.StreamingDataset):
         def __getitem__(self, at: Any) -> Any:
@@ -162,7 +195,7 @@ def prepare_webdataset(job: Job, folder: Path) -> None:
     """Tar files."""
     import webdataset
 
-    with webdataset.ShardWriter(str(folder / "%05d.tar"), maxsize=PIECE_BYTES, verbose=0) as out:
+    with webdataset.ShardWriter(str(folder / "%05d.tar"), maxsize=job.piece_bytes(), verbose=0) as out:
         for number, (file, label) in enumerate(job.rows()):
             out.write({"__key__": f"{number:09d}", "png": file.read_bytes(), "cls": label})
 
