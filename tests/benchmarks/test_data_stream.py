@@ -63,21 +63,21 @@ def job(s3, folder):
 
 def test_stream_beside_its_limit_and_its_peers(s3, folder, job):
     environment = peers_environment.ready()
-    faults = dict(environment.faults)
-    peers_job = _prepare_peers(s3, folder, environment.python, faults)
+    peers = {peer: name for peer, name in PEERS.items() if peer not in environment.faults}
+    faults = {PEERS[peer]: [fault] for peer, fault in environment.faults.items()}
+    peers_job = _prepare_peers(s3, folder, environment.python, peers, faults)
     passes: dict[str, list[dict[str, Any]]] = {}
     for _ in range(ROUNDS):
         for name in OURS:
             passes.setdefault(name, []).append(_ours(name, job))
-        for peer in PEERS.keys() - faults.keys():
+        for peer, name in peers.items():
             try:
-                passes.setdefault(PEERS[peer], []).append(
-                    _run(environment.python, "stream_peers", "measure", peer, peers_job)
-                )
+                figures = _run(environment.python, "stream_peers", "measure", peer, peers_job)
+                passes.setdefault(name, []).append(figures)
             except RuntimeError as error:
-                faults[peer] = str(error)
+                faults.setdefault(name, []).append(str(error))
     size_bytes = sum(file.stat().st_size for file in folder.rglob("*.png")) / IMAGES
-    _show(passes, {PEERS[peer]: fault for peer, fault in faults.items()}, size_bytes, environment)
+    _show(passes, faults, size_bytes, environment)
 
 
 def test_resuming_late_in_an_epoch_beside_starting_it(job):
@@ -95,16 +95,18 @@ def test_resuming_late_in_an_epoch_beside_starting_it(job):
     )
 
 
-def _prepare_peers(s3: str, folder: Path, python: str, faults: dict[str, str]) -> str:
-    """Bring the pictures into each peer's format; returns the peers' job."""
+def _prepare_peers(
+    s3: str, folder: Path, python: str, peers: dict[str, str], faults: dict[str, list[str]]
+) -> str:
+    """Bring the pictures into each peer's format; returns the peers' job, and leaves out who cannot."""
     bucket, _, prefix = s3.removeprefix("s3://").partition("/")
     where = {"folder": str(folder), "bucket": bucket, "prefix": f"{prefix}/peers"}
     peers_job = json.dumps(where)
-    for peer in PEERS.keys() - faults.keys():
+    for peer in list(peers):
         try:
             _run(python, "stream_peers", "prepare", peer, peers_job)
         except RuntimeError as error:
-            faults[peer] = str(error)
+            faults[peers.pop(peer)] = [str(error)]
     return peers_job
 
 
@@ -132,53 +134,53 @@ def _run(python: str, module: str, *words: str) -> dict[str, Any]:
 
 def _show(
     passes: Mapping[str, list[dict[str, Any]]],
-    faults: Mapping[str, str],
+    faults: Mapping[str, list[str]],
     size_bytes: float,
     environment: peers_environment.Environment,
 ) -> None:
-    rates = {
-        name: [each["rows_after"] / each["after_s"] for each in found] for name, found in passes.items()
-    }
-    limit = statistics.median(rates[LIMIT])
-    rows: list[tuple[str, ...]] = []
-    for name in (*OURS, *PEERS.values()):
-        if name in faults:
-            rows.append((name, "—", faults[name], *[""] * 6))
-            continue
-        rate = statistics.median(rates[name])
-        cpu_s = statistics.median(each["cpu_s"] / each["rows"] * 1000 for each in passes[name])
-        first_s = statistics.median(each["first_s"] for each in passes[name])
-        rows.append(
-            (
-                name,
-                "no" if name.startswith(IN_ORDER) else "yes",
-                f"{rate:,.0f}",
-                f"{min(rates[name]):,.0f} – {max(rates[name]):,.0f}",
-                f"{rate / limit:.2f}",
-                f"{rate * size_bytes / 1e6:.1f}",
-                f"{cpu_s:.2f}",
-                f"{first_s:.2f}",
-                f"{passes[name][0]['rows']:,}",
-            )
-        )
+    limit = statistics.median(_rates(passes[LIMIT]))
+    rows = [
+        _row(name, passes.get(name, []), faults.get(name, []), limit, size_bytes)
+        for name in (*OURS, *PEERS.values())
+    ]
     versions = ", ".join(f"{name} {version}" for name, version in environment.versions.items())
     tables.show(
         f"{IMAGES:,} pictures of {pictures.SIDE}×{pictures.SIDE} (PNG, {size_bytes / 1e3:.1f} kB each) from S3, "
         f"batches of {stream_measure.BATCH}",
         (
-            "",
-            "shuffled",
-            "rows/s",
-            "from – to",
-            "of the limit",
-            "MB/s",
-            "CPU s / 1,000 rows",
-            "first batch, s",
-            "rows",
+            *("", "shuffled", "rows/s", "lowest – highest", "of the limit", "MB/s"),
+            *("CPU s a 1,000 rows", "first batch s", "rows"),
         ),
         rows,
         f"Medians of {ROUNDS} passes, in turns, each in a process of its own. rows/s: after the first batch; "
         "CPU: all of the pass, children included, without the S3 server; the clock starts when the libraries "
         "are imported and Ray is up.",
         f"Peers: {versions}.",
+    )
+
+
+def _rates(passes: list[dict[str, Any]]) -> list[float]:
+    return [each["rows_after"] / each["after_s"] for each in passes]
+
+
+def _row(
+    name: str, passes: list[dict[str, Any]], faults: list[str], limit: float, size_bytes: float
+) -> tuple[str, ...]:
+    """A contender's line, with what went wrong below its name."""
+    said = f"{name}\n  {len(faults)} failed: {faults[-1]}" if faults else name
+    if not passes:
+        return said, *["—"] * 8
+    rates = _rates(passes)
+    rate = statistics.median(rates)
+    cpu_s = statistics.median(each["cpu_s"] / each["rows"] * 1000 for each in passes)
+    return (
+        said,
+        "no" if name.startswith(IN_ORDER) else "yes",
+        f"{rate:,.0f}",
+        f"{min(rates):,.0f} – {max(rates):,.0f}",
+        f"{rate / limit:.2f}",
+        f"{rate * size_bytes / 1e6:.1f}",
+        f"{cpu_s:.2f}",
+        f"{statistics.median(each['first_s'] for each in passes):.2f}",
+        f"{passes[0]['rows']:,}",
     )
