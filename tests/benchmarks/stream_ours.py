@@ -157,7 +157,7 @@ def connect() -> None:
 
     from genloom_platform import cluster
 
-    os.environ["RAY_idle_worker_killing_time_threshold_ms"] = "3600000"  # as for `_KEPT`
+    os.environ["RAY_idle_worker_killing_time_threshold_ms"] = "3600000"  # noqa: SIM112  as for `_KEPT`
     cluster.connect(4)
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
@@ -169,7 +169,7 @@ def connect() -> None:
 
         time.sleep(seconds)  # so that each lands in a process of its own
 
-    ray.get([import_all.remote(1.0) for _ in range(6)])
+    ray.get([import_all.remote(1.0) for _ in range(4)])
     ray.data.range(8).map(lambda row: row).materialize()
 
 

@@ -115,7 +115,7 @@ def _ours(*words: str) -> dict[str, Any]:
 
 
 def _run(python: str, module: str, *words: str) -> dict[str, Any]:
-    """What a process prints last; raises RuntimeError with the last it says where it fails."""
+    """What a process answers; raises RuntimeError with the last that it says where it fails."""
     try:
         done = subprocess.run(
             [python, "-m", f"benchmarks.{module}", *words],
@@ -129,7 +129,9 @@ def _run(python: str, module: str, *words: str) -> dict[str, Any]:
         raise RuntimeError(f"not done after {PASS_TIMEOUT_S} s") from None
     if done.returncode != 0:
         raise RuntimeError((done.stderr.strip() or "no message").splitlines()[-1][:200])
-    return json.loads(done.stdout.splitlines()[-1])
+    mark = stream_measure.ANSWER
+    (answer,) = [line for line in done.stdout.splitlines() if line.startswith(mark)]
+    return json.loads(answer.removeprefix(mark))
 
 
 def _show(

@@ -53,7 +53,12 @@ def fields_at(model: type[BaseModel], path: list[str]) -> list[str]:
     for part in path:
         field = here.model_fields.get(part) if _is_model(here) else None
         here = next(filter(_is_model, _types_of(field.annotation)), None) if field else None
-    return sorted(here.model_fields) if _is_model(here) else []
+    return sorted(_stated(*item) for item in here.model_fields.items()) if _is_model(here) else []
+
+
+def _stated(name: str, field: Any) -> str:
+    """A field's name as it is written, which its alias is where it has one."""
+    return str(getattr(field.validation_alias, "choices", [name])[0])
 
 
 def _types_of(annotation: Any) -> list[Any]:

@@ -184,10 +184,14 @@ class Image(Sample):
             with pil.open(io.BytesIO(data), formats=("PNG", "JPEG", "WEBP")) as picture:
                 if picture.width * picture.height > MAX_PIXELS:
                     raise ValueError(f"{picture.width}x{picture.height} exceeds {MAX_PIXELS} pixels")
-                grey = picture.mode in ("1", "L", "I;16")
+                if picture.mode.startswith("I"):  # 16 bits a pixel
+                    return cls(np.rint(np.asarray(picture) / 257).clip(0, 255).astype(np.uint8))
+                grey = picture.mode in ("1", "L")
                 alpha = picture.mode in ("LA", "RGBA", "PA") or "transparency" in picture.info
                 mode = "L" if grey else "RGBA" if alpha else "RGB"
                 return cls(np.asarray(picture if picture.mode == mode else picture.convert(mode)))
+        except pil.UnidentifiedImageError as error:
+            raise ValueError("not a PNG, JPEG or WebP image") from error
         except (OSError, SyntaxError, pil.DecompressionBombError) as error:
             raise ValueError(f"not a readable PNG, JPEG or WebP image: {error}") from error
 

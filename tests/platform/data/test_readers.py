@@ -65,7 +65,7 @@ def test_exported_parquet_comes_back_the_same(store, tmp_path):
     manifest = manifests.load(store, "digits")
     export(store, manifest, tmp_path / "out", "parquet")
     (tmp_path / "out" / "dataset.json").unlink()
-    settings = {"columns": {"image": "image", "label": "class", "_key": "skip"}, "split": {"test": 0}}
+    settings = {"columns": {"image": "image", "label": "class", "key": "skip"}, "split": {"test": 0}}
     again = import_dataset(store, "parquet", str(tmp_path / "out"), "again", settings)
     assert again.splits == {"train": 1797}
     assert again.columns == manifest.columns

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from genloom.errors import RequestError
-from genloom_platform.cli.screen import console, pairs, say, size, table
+from genloom_platform.cli.screen import complain, console, pairs, say, size, table
 
 app = typer.Typer(no_args_is_help=True)
 Name = Annotated[str, typer.Argument(help="name or name@version")]
@@ -53,11 +53,17 @@ def import_(
     names = [word for word in words or [] if not SETTING.match(word)]
     if len(names) > 2:
         raise RequestError(f"{names[2]!r} is neither SOURCE nor DATASET nor KEY=VALUE; leave it out")
-    source, dataset = [*names, None, None][:2]
-    if source and len(names) == 1 and _brings_its_own(format):
-        source, dataset = None, source
     values = read_yaml(recipe) if recipe else {}
     _nest(values, settings)
+    if values.get("format", format) != format:
+        raise RequestError(
+            f"the recipe is for the format {values['format']}, not {format}; give that one"
+        )
+    source, dataset = [*names, None, None][:2]
+    if len(names) == 1 and ("source" in values or _brings_its_own(format)):
+        source, dataset = None, source
+    if source and "source" in values:
+        raise RequestError(f"there are two sources, {source!r} and {values['source']!r}; give one")
     source = values.pop("source", source)
     with _progress() as show:
         manifest = import_dataset(Store(), format, source, dataset, values, show)
@@ -267,7 +273,11 @@ def _progress() -> Generator[Any]:
     from genloom_platform.observe.importing import ImportDisplay
 
     with ImportDisplay(console) as display:
-        yield display.show
+        try:
+            yield display.show
+        except KeyboardInterrupt:
+            complain("interrupted; the same command goes on where it was")
+            raise typer.Exit(130) from None
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -61,7 +62,7 @@ def label_steps(
     """
     if settings is None:
         return [], dict(columns)
-    values = _read(settings)
+    values = read_labels(settings)
     names = list(dict.fromkeys(name for row in values.values() for name in row))
     added: dict[str, Column] = {}
     for name in names:
@@ -74,7 +75,8 @@ def label_steps(
     return [Table(settings, checked, added)], {**columns, **added}
 
 
-def _read(settings: Labels) -> dict[str, dict[str, Any]]:
+def read_labels(settings: Labels) -> dict[str, dict[str, Any]]:
+    """Row key → column → value, as the table has them; raises as `label_steps`."""
     path = Path(settings.file).expanduser()
     found: dict[str, dict[str, Any]] = {}
     try:
@@ -95,21 +97,35 @@ def _read(settings: Labels) -> dict[str, dict[str, Any]]:
                 f"{settings.file}, row {number}: {key!r} was named before; keep one of them"
             )
         found[key] = {name: value for name, value in row.items() if value not in (None, "")}
+    if not found:
+        raise RequestError(f"the table of labels {settings.file} names no row; give one line a row")
     return found
 
 
 def _rows(path: Path) -> Iterator[dict[str, Any]]:
-    with path.open(encoding="utf-8", newline="") as file:
+    with path.open(encoding="utf-8-sig", newline="") as file:
         if path.suffix in (".jsonl", ".ndjson"):
-            yield from (json.loads(line) for line in file if line.strip())
-        else:
-            yield from csv.DictReader(file)
+            for number, line in enumerate(file, 1):
+                row = json.loads(line) if line.strip() else None
+                if row is not None and not isinstance(row, dict):
+                    raise ValueError(f"line {number} is no object")
+                if row is not None:
+                    yield row
+            return
+        reader = csv.DictReader(file)
+        for row in reader:
+            if None in row:
+                raise ValueError(f"line {reader.line_num} has more fields than the header")
+            yield row
 
 
 def _column_for(values: list[Any]) -> Column:
     try:
         numbers = [float(value) for value in values]
+        finite = all(map(math.isfinite, numbers))
     except (TypeError, ValueError):
+        finite, numbers = False, []
+    if not finite:
         return ClassColumn(names=tuple(sorted({str(value) for value in values})))
     whole = all(number.is_integer() for number in numbers)
     return NumberColumn(minimum=min(numbers), maximum=max(numbers), integer=whole)
@@ -126,8 +142,19 @@ def _value(file: str, key: str, name: str, column: Column, value: Any) -> Any:
     if isinstance(column, (ClassColumn, TextColumn)):
         return str(value)
     if isinstance(column, NumberColumn):
-        return int(value) if column.integer else float(value)
+        return _number(file, key, name, column, value)
     raise DataError(f"{file}: the column {name!r} of kind {column.kind} takes no labels from a table")
+
+
+def _number(file: str, key: str, name: str, column: NumberColumn, value: Any) -> float:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not math.isfinite(number) or (column.integer and not number.is_integer()):
+        kind = "whole number" if column.integer else "number"
+        raise DataError(f"{file}: {key!r} has {name} = {value!r}, which is no {kind}; correct it")
+    return int(number) if column.integer else number
 
 
 @dataclass(frozen=True)

@@ -55,10 +55,10 @@ def zip_sizes(file: BinaryIO, where: str) -> dict[str, int]:
     return dict(sorted((member.filename, member.file_size) for member in members))
 
 
-def open_zip_member(file: BinaryIO, name: str, where: str) -> BinaryIO:
+def open_zip_member(archive: zipfile.ZipFile, name: str, where: str) -> BinaryIO:
     """A member of a zip, for reading."""
     try:
-        member = zipfile.ZipFile(file).open(name)  # noqa: SIM115 - the caller closes it
+        member = archive.open(name)
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
         raise DataError(f"{where}: the member {name!r} cannot be read: {error}") from error
     return Checked(member, f"{where}/{name}")  # type: ignore[return-value]
@@ -76,6 +76,9 @@ def lay_out(file: BinaryIO, packed: int, blob: Sink, where: str) -> dict[str, tu
         with tarfile.open(fileobj=file, mode="r|*") as archive:
             for member in archive:
                 refuse_escape(member.name, where)
+                linked = member.linkname.removeprefix("./")
+                if member.islnk() and linked in spans:
+                    spans[member.name.removeprefix("./")] = spans[linked]
                 content = archive.extractfile(member) if member.isfile() else None
                 if content is None:
                     continue

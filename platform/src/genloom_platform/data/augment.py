@@ -4,9 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from genloom.data import Column
+from genloom.errors import RequestError
 from genloom_platform.data.item import Item, Passing, Step
 from genloom_platform.data.recipe import Augmentation
-from genloom_platform.data.splits import number_of
+from genloom_platform.data.splits import AUGMENTED, number_of
 
 
 @dataclass(frozen=True)
@@ -16,6 +17,8 @@ class Copies:
     settings: Augmentation
     columns: Mapping[str, Column]
     seed: int
+    parent: str
+    """The dataset that is augmented: its copies' copies must have keys of their own."""
 
     def __call__(self, rows: Passing) -> Passing:
         """The rows, with copies among them; a copy's key names its original."""
@@ -28,7 +31,7 @@ class Copies:
     def _copy(self, item: Item, number: int) -> Item:
         import numpy as np
 
-        key = f"{item.key}#augmented-{number}"
+        key = f"{item.key}{AUGMENTED}{self.parent}{number}"
         rng = np.random.default_rng(number_of(key, f"augment {self.seed}"))
         changed = {}
         for name, column in self.columns.items():
@@ -40,11 +43,25 @@ class Copies:
                 changed[name] = augment(item.values[name], rng)
             elif column.kind == "text":
                 changed[name] = self.settings.text(item.values[name], rng)
-        return replace(item.having(**changed), key=key)
+        return replace(item.having(**changed), key=key, origin=item.origin or item.key)
 
 
 def augment_steps(
-    settings: Augmentation | None, columns: Mapping[str, Column], seed: int
+    settings: Augmentation | None, columns: Mapping[str, Column], seed: int, parent: str = ""
 ) -> list[Step]:
-    """The step that the settings ask for."""
-    return [] if settings is None else [Copies(settings, columns, seed)]
+    """The step that the settings ask for.
+
+    Raises:
+        RequestError: They change nothing that the dataset has.
+    """
+    if settings is None:
+        return []
+    kinds = {"images": "image", "audio": "audio", "text": "text"}
+    asked = [name for name in kinds if getattr(settings, name).model_fields_set]
+    has = {column.kind for column in columns.values()}
+    lacking = [name for name in asked if kinds[name] not in has]
+    if lacking or not asked:
+        what = f"there is no column for augment.{lacking[0]}" if lacking else "nothing would be changed"
+        able = ", ".join(f"augment.{name}" for name, kind in kinds.items() if kind in has)
+        raise RequestError(f"the copies would be like their originals: {what}; give {able or 'none'}")
+    return [Copies(settings, columns, seed, f"{parent}-" if parent else "")]

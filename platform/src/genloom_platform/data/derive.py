@@ -11,13 +11,13 @@ from genloom.data import Column
 from genloom.errors import RequestError
 from genloom.formats import Files, Format, SourceRow, Unit
 from genloom_platform.data import generated, imports, manifest, shards
-from genloom_platform.data.annotate import predictor_step
+from genloom_platform.data.annotate import predictor_step, read_labels
 from genloom_platform.data.encoding import KEY
 from genloom_platform.data.imports import Making, Progress
 from genloom_platform.data.item import MEDIA
 from genloom_platform.data.manifest import Manifest
-from genloom_platform.data.recipe import resolve
-from genloom_platform.store import Store, identifier
+from genloom_platform.data.recipe import Labels, resolve
+from genloom_platform.store import Store
 
 Show = Callable[[Progress], None]
 CHUNKS = 32
@@ -188,12 +188,17 @@ def _making(
     parent = manifest.load(store, dataset)
     if parent.name == "mixture":
         raise RequestError(f"{dataset} is a mixture; derive a dataset from each of its parts")
-    identifier("dataset", name)
+    imports.dataset_name(name)
     store.check_writable()
     shards.require(store, parent)
+    for key in ("format", "source", "options"):
+        if key in settings:
+            raise RequestError(f"{key} is for imports; {parent.full_name} is the source here")
     values = {**settings, "format": "dataset", "source": parent.full_name}
     recipe = resolve(values, Dataset)
-    steps, columns = imports.steps_of(recipe, dict(parent.columns))
+    if recipe.labels:
+        _check_named(store, parent, recipe.labels)
+    steps, columns = imports.steps_of(recipe, dict(parent.columns), parent.version)
     return Making(
         store,
         name,
@@ -206,6 +211,19 @@ def _making(
         parents=(parent.full_name,),
         on_progress=on_progress,
     )
+
+
+def _check_named(store: Store, parent: Manifest, labels: Labels) -> None:
+    """Raise RequestError where a table of labels names rows that there are not."""
+    unknown = set(read_labels(labels))
+    for shard in parent.shards:
+        table = shards.read_chunks(store, parent, shard, range(len(shard.chunks)), [KEY])
+        unknown -= set(table.column(0).to_pylist())
+    if unknown:
+        raise RequestError(
+            f"{labels.file} names {len(unknown):,} rows that {parent.full_name} does not have, as "
+            f"{min(unknown)!r}; genloom data export {parent.name} FOLDER --as folder lists the keys"
+        )
 
 
 def _value(column: Column, value: Any) -> Any:

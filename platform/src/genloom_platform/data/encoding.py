@@ -1,8 +1,7 @@
 """Rows as Arrow: the types of columns, and the tables that parts and shards are made of.
 
 Images, audio and notes are files' bytes (binary), classes and ids integers, text a string, a tensor a
-list of numbers. Each field's metadata repeats the column's description, so that a shard says what it is
-without its manifest.
+list of numbers. Each field's metadata names the column's kind.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,7 +24,7 @@ KEY = "_key"
 def arrow_schema(columns: Mapping[str, Column]) -> pa.Schema:
     """The Arrow schema of a dataset's shards."""
     fields = [
-        pa.field(name, arrow_type(column), metadata={"genloom": column.model_dump_json()})
+        pa.field(name, arrow_type(column), metadata={"genloom": column.kind})
         for name, column in columns.items()
     ]
     return pa.schema([*fields, pa.field(KEY, pa.string())])
@@ -100,6 +99,7 @@ def part_table(
         KEY: pa.string(),
         "_split": pa.string(),
         "_draw": pa.uint64(),
+        "_origin": pa.uint64(),
         "_bytes": pa.int64(),
         "_digest": pa.uint64(),
     }

@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from genloom.data import ClassColumn
+from genloom.data import ClassColumn, IdColumn
 from genloom.errors import RequestError
 from genloom_platform.data import shards
 from genloom_platform.data.encoding import KEY
@@ -17,7 +17,7 @@ from genloom_platform.data.item import MEDIA
 from genloom_platform.data.manifest import Manifest
 from genloom_platform.store import Store
 
-SUFFIXES = {b"\x89PNG": ".png", b"\xff\xd8\xff": ".jpg", b"RIFF": ".webp"}
+SUFFIXES = {b"\x89PNG": ".png", b"\xff\xd8\xff": ".jpg", b"RIFF": ".webp", b"MThd": ".mid"}
 
 
 def export(
@@ -58,7 +58,7 @@ def _parquet(store: Store, manifest: Manifest, shard: Any, target: Path, number:
     rows = 0
     writer = None
     for chunk in range(len(shard.chunks)):
-        table = _named(manifest, _chunk(store, manifest, shard, chunk))
+        table = _named(store, manifest, _chunk(store, manifest, shard, chunk))
         writer = writer or pq.ParquetWriter(path, table.schema, compression="zstd")
         writer.write_table(table)
         rows += table.num_rows
@@ -69,23 +69,27 @@ def _parquet(store: Store, manifest: Manifest, shard: Any, target: Path, number:
 
 def _folder(store: Store, manifest: Manifest, shard: Any, target: Path, number: int) -> int:
     media = [name for name, column in manifest.columns.items() if column.kind in MEDIA]
+    label = next((n for n, column in manifest.columns.items() if isinstance(column, ClassColumn)), None)
     table_path = target / shard.split / "metadata.csv"
     table_path.parent.mkdir(parents=True, exist_ok=True)
     rows = 0
     with table_path.open("a", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        if file.tell() == 0:
-            writer.writerow(["key", *manifest.columns])
         for chunk in range(len(shard.chunks)):
-            table = _named(manifest, _chunk(store, manifest, shard, chunk))
+            table = _named(store, manifest, _chunk(store, manifest, shard, chunk))
+            key = table.column_names[-1]
+            if file.tell() == 0:
+                writer.writerow([key, *manifest.columns])
             for row in table.to_pylist():
-                cells: list[Any] = [row[KEY]]
+                stem = f"{number:05d}-{rows:07d}-{_plain(PurePosixPath(row[key]).stem)}"
+                folder = _plain(row[label]) if label else ""
+                cells: list[Any] = [row[key]]
                 for name in manifest.columns:
+                    value = row[name]
                     if name in media:
-                        cells.append(_media_file(target / shard.split, row, name, number, rows))
-                    else:
-                        value = row[name]
-                        cells.append(json.dumps(value) if isinstance(value, list) else value)
+                        place = folder if len(media) == 1 else f"{folder}/{name}".strip("/")
+                        value = _media_file(target / shard.split, place, stem, value)
+                    cells.append(json.dumps(value) if isinstance(value, list) else value)
                 writer.writerow(cells)
                 rows += 1
     return rows
@@ -95,26 +99,44 @@ def _chunk(store: Store, manifest: Manifest, shard: Any, chunk: int) -> pa.Table
     return shards.read_chunks(store, manifest, shard, [chunk], [*manifest.columns, KEY])
 
 
-def _named(manifest: Manifest, table: pa.Table) -> pa.Table:
-    """The table with classes by their names."""
+def _named(store: Store, manifest: Manifest, table: pa.Table) -> pa.Table:
+    """The table with classes by their names and ids as they were."""
     for name, column in manifest.columns.items():
         if isinstance(column, ClassColumn):
             at = table.schema.get_field_index(name)
             names = pa.array(column.names, pa.string()).take(table.column(name).combine_chunks())
             table = table.set_column(at, name, names)
-    return table
+        elif isinstance(column, IdColumn):
+            originals = _originals(store, manifest, name)
+            if originals is not None:
+                at = table.schema.get_field_index(name)
+                ids = originals.take(table.column(name).combine_chunks())
+                table = table.set_column(at, name, ids)
+    key = "key" if "key" not in manifest.columns else "row_key"
+    return table.rename_columns([key if name == KEY else name for name in table.column_names])
 
 
-def _media_file(folder: Path, row: dict[str, Any], name: str, shard: int, number: int) -> str:
-    """Write a file below a folder of its class, where it has one; returns its path."""
-    data: bytes = row[name]
+def _originals(store: Store, manifest: Manifest, column: str) -> Any:
+    """The source's ids by the dense ones, where the import made them dense."""
+    place = manifest.path_of(manifest.shards[0]).rpartition("/")[0]
+    path = f"{place}/ids-{column}.parquet"
+    if not store.exists(path):
+        return None
+    with store.open(path) as file:
+        return pq.read_table(file).column(0).combine_chunks()
+
+
+def _media_file(folder: Path, place: str, stem: str, data: bytes) -> str:
+    """Write a file below a folder of its class, where it has one; returns its path within the split."""
     suffix = next((s for magic, s in SUFFIXES.items() if data.startswith(magic)), ".bin")
-    if data[:4] == b"MThd":
-        suffix = ".mid"
-    elif data[8:12] == b"WAVE":
+    if data[8:12] == b"WAVE":
         suffix = ".wav"
-    stem = "".join(c if c.isalnum() or c in "-_" else "_" for c in PurePosixPath(row[KEY]).stem)[:60]
-    path = folder / name / f"{shard:05d}-{number:07d}-{stem}{suffix}"
+    path = folder / place / f"{stem}{suffix}"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(data)
-    return f"{name}/{path.name}"
+    return str(path.relative_to(folder))
+
+
+def _plain(name: str) -> str:
+    """A name as a part of a path."""
+    return "".join(c if c.isalnum() or c in "-_" else "_" for c in name)[:60]

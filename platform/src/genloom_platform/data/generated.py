@@ -40,6 +40,8 @@ class Plan:
     """The class of each sample, by the dataset's numbers; empty where none is asked for."""
     count: int
     seed: int
+    parent: str
+    """The version of the dataset that they are added to."""
 
 
 def planned(
@@ -90,7 +92,7 @@ def planned(
         start = [counts.get(name, 0) if balance else 0 for name in column.names]
         classes = tuple(levelled(start, count))
         _check_known(loaded, label, column)
-    return Plan(loaded.name, fitting[0], label, classes, count, seed)
+    return Plan(loaded.name, fitting[0], label, classes, count, seed, dataset.version)
 
 
 def levelled(counts: Sequence[int], more: int) -> list[int]:
@@ -142,7 +144,7 @@ class WithSamples(Format):
                 values: dict[str, Any] = {self.plan.column: value, "generated": 1}
                 if self.plan.label:
                     values[self.plan.label] = self.plan.classes[number]
-                yield SourceRow(f"{self.plan.model}#{number:06d}", values, "train")
+                yield SourceRow(f"{self.plan.model}#{self.plan.parent}-{number:06d}", values, "train")
 
     def _samples(self, columns: Mapping[str, Column], numbers: range) -> Sequence[genloom.Sample]:
         import torch

@@ -19,7 +19,7 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from genloom.data import ClassColumn, Column, IdColumn
-from genloom.errors import DataError, GenloomError, StoreError
+from genloom.errors import DataError, GenloomError, RequestError, StoreError
 from genloom.formats import Files, Format, Unit
 from genloom_platform.data import layout, manifest, parallel, parts, shards, statistics
 from genloom_platform.data.annotate import label_steps
@@ -32,6 +32,7 @@ from genloom_platform.data.recipe import Recipe, resolve
 from genloom_platform.data.shards import Writing, Written
 from genloom_platform.data.source import Nothing, explained, open_files
 from genloom_platform.data.splits import Splitting
+from genloom_platform.data.verify import damages
 from genloom_platform.store import Store, identifier
 
 CLUSTER_BYTES = 64 << 20
@@ -118,7 +119,7 @@ def import_dataset(
         StoreError: The source or the store cannot be reached.
     """
     recipe = resolve(recipe_values(format, source, settings))
-    name = identifier("dataset", name or format)
+    name = dataset_name(name or format)
     store.check_writable()
     scratch = f"{manifest.folder(name)}/{UNPACKED}"
     try:
@@ -135,6 +136,17 @@ def import_dataset(
                 store.delete(f"{manifest.folder(name)}/{left}")
 
 
+def dataset_name(name: str) -> str:
+    """The name itself, where a dataset may have it.
+
+    Raises:
+        RequestError: It is no identifier, or means something else.
+    """
+    if name == "mixture":
+        raise RequestError("'mixture' names datasets that are read as one; give another name")
+    return identifier("dataset", name)
+
+
 def recipe_values(format: str, source: str | None, settings: Mapping[str, Any]) -> dict[str, Any]:
     """The raw recipe: what is no key of it is an option of the format."""
     values: dict[str, Any] = {"format": format, "source": source, "options": {}}
@@ -148,12 +160,28 @@ def recipe_values(format: str, source: str | None, settings: Mapping[str, Any]) 
     return values
 
 
-def steps_of(recipe: Recipe, columns: dict[str, Column]) -> tuple[list[Step], dict[str, Column]]:
-    """What is done to the rows, in order, and the columns that they then have."""
+def steps_of(
+    recipe: Recipe, columns: dict[str, Column], parent: str = ""
+) -> tuple[list[Step], dict[str, Column]]:
+    """What is done to the rows, in order, and the columns that they then have.
+
+    Args:
+        recipe: What is asked for.
+        columns: What the source has.
+        parent: The version of the dataset that is the source, if it is one.
+
+    Raises:
+        RequestError: A rule has no column to look at, or a column has a name of ours.
+    """
     labels, columns = label_steps(recipe.labels, columns)
-    cleaning = cleaning_steps(recipe.clean, columns)
-    steps = [*labels, Splitting(recipe.split), *cleaning]
-    return [*steps, *augment_steps(recipe.augment, columns, recipe.seed)], columns
+    reserved = [name for name in columns if name.startswith("_")]
+    if reserved:
+        raise RequestError(
+            f"columns whose names begin with _ are the platform's own, as {reserved[0]!r} would be; rename it "
+            f"at the source, or leave it out (columns.{reserved[0]}=skip)"
+        )
+    steps = [*labels, Splitting(recipe.split), *cleaning_steps(recipe.clean, columns)]
+    return [*steps, *augment_steps(recipe.augment, columns, recipe.seed, parent)], columns
 
 
 def make(making: Making) -> Manifest:
@@ -271,9 +299,16 @@ def _with_names(columns: Mapping[str, Column], records: Sequence[Record]) -> dic
         for name, names in record.classes.items():
             found.setdefault(name, set()).update(names)
     return {
-        name: ClassColumn(names=tuple(sorted(found[name]))) if name in found else column
+        name: ClassColumn(names=_sorted(found[name])) if name in found else column
         for name, column in columns.items()
     }
+
+
+def _sorted(names: set[str]) -> tuple[str, ...]:
+    """Class names in order: whole numbers as numbers, so that class 3 is the third."""
+    if all(name.lstrip("-").isdigit() for name in names):
+        return tuple(sorted(names, key=int))
+    return tuple(sorted(names))
 
 
 def _quarantine(
@@ -302,12 +337,13 @@ def _commit(making: Making, finished: Manifest, target: str, ids: Mapping[str, A
     """Write the manifest, and clear away what it was made from."""
     store = making.store
     record = f"{manifest.folder(making.name)}/{finished.version}.json"
-    if store.exists(record):
+    if _is_whole(store, record, finished):
         known = manifest.load(store, finished.full_name)
-        if known.shards[0].path != finished.shards[0].path:
+        if known.shards[0].path == finished.shards[0].path:
+            finished = known  # its shards were damaged, and are whole again
+        elif not damages(store, known):
             store.delete(target)  # another recipe with the same content
             return known
-        finished = known  # its shards were damaged, and are whole again
     for name, values in ids.items():
         import pyarrow as pa
 
@@ -319,19 +355,25 @@ def _commit(making: Making, finished: Manifest, target: str, ids: Mapping[str, A
     return finished
 
 
+def _is_whole(store: Store, record: str, finished: Manifest) -> bool:
+    """Whether there is a manifest of that version that can be read."""
+    try:
+        return store.exists(record) and bool(manifest.load(store, finished.full_name))
+    except DataError:
+        return False
+
+
 def _existing(store: Store, name: str, place: str) -> Manifest | None:
     """The dataset that this very import made before, where it is still whole."""
     for file in store.names(manifest.folder(name)):
         if not file.endswith(".json"):
             continue
-        known = manifest.load(store, f"{name}@{file.removesuffix('.json')}")
+        try:
+            known = manifest.load(store, f"{name}@{file.removesuffix('.json')}")
+        except DataError:
+            continue  # a damaged manifest is no dataset, and must not stand in the way of its repair
         if any(_within(shard, place) for shard in known.shards):
-            try:
-                for shard in known.shards:
-                    shards.verify(store, known, shard)
-            except DataError:
-                return None  # it is made again, byte for byte
-            return known
+            return None if damages(store, known) else known  # where damaged, it is made again
     return None
 
 

@@ -33,6 +33,9 @@ class Item:
     files: Mapping[str, bytes] = field(default_factory=dict[str, bytes])
     """Media that are still as they came, as files' bytes: stored so, without a second encoding."""
 
+    origin: str | None = None
+    """Of an augmented copy: the key of the row that it is a copy of."""
+
     def having(self, **values: Any) -> "Item":
         """The row with other values."""
         files = {name: data for name, data in self.files.items() if name not in values}

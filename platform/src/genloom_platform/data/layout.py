@@ -16,6 +16,7 @@ import pyarrow.dataset as ds
 from numpy.typing import NDArray
 
 from genloom.data import Column, IdColumn
+from genloom.errors import DataError
 from genloom_platform.data.clean import duplicates
 from genloom_platform.data.clean.rules import Cleaning
 from genloom_platform.data.encoding import KEY
@@ -55,11 +56,13 @@ def parts_dataset(store: Store, folder: str, parts: Sequence[str]) -> ds.Dataset
 def plan(whole: ds.Dataset, rules: Cleaning, columns: Mapping[str, Column]) -> list[Plan]:
     """The shards of an import."""
     near = [name for name in whole.schema.names if name.startswith("_near ")]
-    index = whole.to_table(columns=["_split", "_draw", "_bytes", "_digest", *near])
+    index = whole.to_table(columns=["_split", "_draw", "_origin", "_bytes", "_digest", *near])
     splits = np.asarray(index.column("_split").to_pylist(), object)
     draws = index.column("_draw").to_numpy()
     sizes = index.column("_bytes").to_numpy()
+    _check_keys(whole, draws)
     dropped = _duplicates(index, splits, draws, rules, columns)
+    _drop_copies(index.column("_origin").to_numpy(), draws, dropped)
     keys = _keys(whole, dropped)
     plans: list[Plan] = []
     for split in sorted(set(splits.tolist())):
@@ -123,6 +126,29 @@ def _duplicates(
             alike = duplicates.near_texts(signatures, rank, rules.text.near_duplicates or 1.0)
         dropped = {row: (kept, "near duplicate") for row, kept in alike.items()} | dropped
     return dropped
+
+
+def _check_keys(whole: ds.Dataset, draws: NDArray[np.uint64]) -> None:
+    """Raise DataError where two rows have one key, and so one draw."""
+    order = np.argsort(draws, kind="stable")
+    twice = np.flatnonzero(draws[order][1:] == draws[order][:-1])
+    if len(twice):
+        rows = pa.array(order[twice[:3]])
+        keys = whole.to_table(columns=[KEY]).column(0).take(rows).to_pylist()
+        raise DataError(
+            f"{len(twice):,} rows have the key of another row: {', '.join(keys)}; the format must give each "
+            f"row a key of its own"
+        )
+
+
+def _drop_copies(
+    origins: NDArray[np.uint64], draws: NDArray[np.uint64], dropped: dict[int, tuple[int, str]]
+) -> None:
+    """Augmented copies go with their originals."""
+    gone = {int(draws[row]): kept for row, (kept, _) in dropped.items()}
+    for row in np.flatnonzero(origins != draws).tolist():
+        if int(origins[row]) in gone and row not in dropped:
+            dropped[row] = (gone[int(origins[row])], "copy of a duplicate")
 
 
 def _keys(whole: ds.Dataset, dropped: Mapping[int, tuple[int, str]]) -> dict[int, str]:

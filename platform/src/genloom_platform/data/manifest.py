@@ -6,6 +6,7 @@ the same version. `<name>.json` is written last: until then there is no dataset.
 
 import hashlib
 import json
+from contextlib import suppress
 from typing import Any
 
 from pydantic import Field, ValidationError
@@ -165,13 +166,13 @@ def folder(name: str) -> str:
 
 
 def list_datasets(store: Store) -> list[Manifest]:
-    """Every version of every dataset, by name, the newest first."""
-    found = [
-        load(store, f"{name}@{file.removesuffix('.json')}")
-        for name in store.names("datasets")
-        for file in store.names(f"datasets/{name}")
-        if file.endswith(".json")
-    ]
+    """Every version of every dataset whose manifest can be read, by name, the newest first."""
+    found: list[Manifest] = []
+    for name in store.names("datasets"):
+        for file in store.names(f"datasets/{name}"):
+            if file.endswith(".json"):
+                with suppress(DataError):  # `load` tells of it to whoever asks for that one
+                    found.append(load(store, f"{name}@{file.removesuffix('.json')}"))
     found.sort(key=lambda manifest: manifest.created_at, reverse=True)
     return sorted(found, key=lambda manifest: manifest.name)
 

@@ -143,6 +143,7 @@ class Draft:
         row["_key"] = item.key
         row["_split"] = item.split
         row["_draw"] = number_of(item.key, f"draw {recipe.seed}")
+        row["_origin"] = number_of(item.origin or item.key, f"draw {recipe.seed}")
         row["_bytes"] = size_bytes
         row["_digest"] = _digest(columns, row)
         row |= encoding.near_marks(recipe.clean, columns, item.values)
@@ -213,6 +214,6 @@ def _digest(columns: Mapping[str, Column], row: Mapping[str, Any]) -> int:
     for name in content or columns:
         value = row[name]
         data = value if isinstance(value, bytes) else np.asarray(value).tobytes()
-        digest.update(value.encode() if isinstance(value, str) else data)
-        digest.update(b"\x00")
+        data = value.encode() if isinstance(value, str) else data
+        digest.update(len(data).to_bytes(8) + data)
     return int.from_bytes(digest.digest())

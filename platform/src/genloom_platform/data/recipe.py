@@ -50,7 +50,7 @@ class Labels(Settings):
     key: str = "key"
     """The column that names the row, by the row's key; `genloom data export` writes them."""
     missing: Literal["keep", "drop", "fail"] = "keep"
-    """What happens to rows that the table does not name."""
+    """What happens to rows that the table does not name; where it adds a column, none can be kept."""
 
 
 class Augmentation(Settings):

@@ -7,10 +7,11 @@ plain file in the store, beside what is imported, where every worker of a cluste
 import hashlib
 import io
 import json
+import zipfile
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 from urllib.parse import urlsplit
@@ -79,7 +80,7 @@ class Zipped:
 
     def open(self, name: str) -> BinaryIO:
         """A member; it can be read at any place, forwards at no cost."""
-        return archives.open_zip_member(self.place.open(""), name, self.url)
+        return archives.open_zip_member(_archive(self.place, self.stamp), name, self.url)
 
 
 @dataclass(frozen=True)
@@ -148,6 +149,13 @@ def open_files(source: str, store: Store, scratch: str) -> Opened:
         if kind == "tar":
             return _unpack(source, place, info.size, store, f"{scratch}-{stamp[:16]}", stamp)
         return Plain(source, place, True, {Path(place.root).name: info.size}, stamp)
+
+
+@lru_cache(maxsize=4)
+def _archive(place: Place, stamp: str) -> zipfile.ZipFile:  # the stamp tells versions of it apart
+    """An open zip: its directory is read once a process, not once a member."""
+    del stamp
+    return zipfile.ZipFile(place.open(""))
 
 
 def _stamp(found: Sequence[pafs.FileInfo]) -> str:

@@ -4,8 +4,11 @@ import hashlib
 from dataclasses import dataclass, replace
 
 from genloom.errors import RequestError
-from genloom_platform.data.item import Item, Passing
+from genloom_platform.data.item import Dropped, Item, Passing
 from genloom_platform.data.recipe import Split
+
+AUGMENTED = "#augmented-"
+"""Stands in the key of an augmented copy, after the key of its original."""
 
 
 def number_of(text: str, purpose: str) -> int:
@@ -21,15 +24,24 @@ class Splitting:
     """Shares; None for the published splits, and a tenth for the test where nothing is published."""
 
     def __call__(self, rows: Passing) -> Passing:
-        """The rows with their splits."""
+        """The rows with their splits; copies of rows that are now held out are dropped."""
         for row in rows:
-            yield replace(row, split=self._of(row)) if isinstance(row, Item) else row
+            if not isinstance(row, Item):
+                yield row
+                continue
+            split = self._of(row)
+            if AUGMENTED in row.key and split != "train":
+                yield Dropped(row, "copy of a held-out row", f"its original is in {split}")
+            else:
+                yield replace(row, split=split)
 
     def _of(self, item: Item) -> str:
         if self.split is None and item.split:
             return item.split
         split = self.split or Split.model_validate({})
-        key = item.key
+        if item.values.get("generated") == 1:
+            return "train"
+        key = item.key.partition(AUGMENTED)[0]
         if split.by:
             if split.by not in item.values:
                 known = ", ".join(item.values)

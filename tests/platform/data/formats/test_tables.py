@@ -517,12 +517,10 @@ def test_a_bad_csv_row_is_told_with_its_line(tmp_path, line, reason, monkeypatch
     assert last.values == {"text": "c", "n": 3}
 
 
-def test_a_quote_that_is_never_closed_is_one_bad_row(tmp_path):
+def test_a_quote_that_is_never_closed_is_an_error_with_its_line(tmp_path):
     (tmp_path / "a.csv").write_text('text,n\na,1\n"b,2\nc,3\n')
-    good, bad = read(CsvFiles(), tmp_path)
-    assert good.values == {"text": "a", "n": 1}
-    assert (bad.key, bad.content) == ("a.csv:3", b'"b,2\nc,3')
-    assert "it is no CSV" in bad.reason
+    with pytest.raises(DataError, match=r"a.csv: the quote that opens in line 3 is never closed"):
+        read(CsvFiles(), tmp_path)
 
 
 @pytest.mark.parametrize("content", [b"a,a\n1,2\n", b"a,,c\n", b"\x89PNG\r\n\x1a\n,\xff\n"])

@@ -108,6 +108,11 @@ class CsvFiles(Table):
             except StopIteration:
                 return
             except csv.Error as error:
+                if len(taken.row) > 1 and "unexpected end" in str(error):
+                    raise DataError(
+                        f"{where(files, name)}: the quote that opens in line {first} is never closed, so the "
+                        f"{len(taken.row):,} lines after it cannot be told apart; close it or remove it"
+                    ) from error
                 fields = f"it is no CSV ({error})"
             if fields:
                 yield first, fields, b"".join(taken.row).rstrip(b"\r\n")
