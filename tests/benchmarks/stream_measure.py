@@ -43,6 +43,8 @@ class Figures:
     """Without each consumer's first batch."""
     after_s: float
     """From the first batch of all to the end of the last consumer."""
+    whole_s: float
+    """From opening to the end."""
     cpu_s: float
     """User and system time of this process and all below it, from opening to the end."""
 
@@ -69,11 +71,13 @@ def measured(run: Callable[[], list[Pass]]) -> Figures:
     """Open a contender's batches and drain them, in as many consumers as it has."""
     cpu_s, opened_at = cpu_seconds(), time.monotonic()
     passes = run()
+    ended_at = max(each.ended_at for each in passes)
     return Figures(
         first_s=max(each.first_at for each in passes) - opened_at,
         rows=sum(each.rows for each in passes),
         rows_after=sum(each.rows - each.first_rows for each in passes),
-        after_s=max(each.ended_at for each in passes) - min(each.first_at for each in passes),
+        after_s=ended_at - min(each.first_at for each in passes),
+        whole_s=ended_at - opened_at,
         cpu_s=cpu_seconds() - cpu_s,
     )
 

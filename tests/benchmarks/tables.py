@@ -15,7 +15,7 @@ def show(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], *not
         column.justify = "right"
     for row in rows:
         table.add_row(*row)
-    console = Console(width=max(150, Console().width))
+    console = Console(width=max(170, Console().width))
     console.print()
     console.print(table)
     for note in (

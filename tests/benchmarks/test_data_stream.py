@@ -151,10 +151,11 @@ def _show(
         f"batches of {stream_measure.BATCH}",
         (
             *("", "shuffled", "rows/s", "lowest – highest", "of the limit", "MB/s"),
-            *("CPU s a 1,000 rows", "first batch s", "rows"),
+            *("CPU s a 1,000 rows", "first batch s", "rows/s with it", "rows"),
         ),
         rows,
-        f"Medians of {ROUNDS} passes, in turns, each in a process of its own. rows/s: after the first batch; "
+        f"Medians of {ROUNDS} passes, in turns, each in a process of its own. rows/s: after the first batch, "
+        "which flatters whoever works ahead of it; "
         "CPU: all of the pass, children included, without the S3 server; the clock starts when the libraries "
         "are imported and Ray is up.",
         f"Peers: {versions}.",
@@ -171,7 +172,7 @@ def _row(
     """A contender's line, with what went wrong below its name."""
     said = f"{name}\n  {len(faults)} failed: {faults[-1]}" if faults else name
     if not passes:
-        return said, *["—"] * 8
+        return said, *["—"] * 9
     rates = _rates(passes)
     rate = statistics.median(rates)
     cpu_s = statistics.median(each["cpu_s"] / each["rows"] * 1000 for each in passes)
@@ -184,5 +185,6 @@ def _row(
         f"{rate * size_bytes / 1e6:.1f}",
         f"{cpu_s:.2f}",
         f"{statistics.median(each['first_s'] for each in passes):.2f}",
+        f"{statistics.median(each['rows'] / each['whole_s'] for each in passes):,.0f}",
         f"{passes[0]['rows']:,}",
     )

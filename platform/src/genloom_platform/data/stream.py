@@ -28,7 +28,7 @@ from genloom_platform.store import Store
 SHARE = "share"
 WINDOW_ROWS = 2048
 MAX_WINDOW_ROWS = 1 << 16
-WINDOW_BYTES = 32 << 20
+WINDOW_BYTES = 16 << 20
 MIN_WINDOW_CHUNKS = 8
 READERS = 4
 """Shards that are read at the same time."""
@@ -161,7 +161,12 @@ def to_batch(trainable: genloom.Trainable, columns: Columns) -> genloom.Batch:
 
     stackable = all(array.dtype != object for array in columns.values())
     if stackable and type(trainable).collate is genloom.Trainable.collate:
-        return {name: torch.tensor(array) for name, array in columns.items()}
+        return {
+            name: torch.from_numpy(array)
+            if array.flags.writeable and array.ndim
+            else torch.tensor(array)
+            for name, array in columns.items()
+        }
     count = len(next(iter(columns.values())))
     return trainable.collate(
         [{name: array[i] for name, array in columns.items()} for i in range(count)]
