@@ -193,6 +193,14 @@ class Store:
             files = [info for info in found if info.type == pafs.FileType.File]
             return {info.path[len(root) + 1 :]: info.size for info in files}
 
+    def modified_at(self, folder: str) -> float | None:
+        """When a file below a folder was last written, in seconds since 1970; None where there is none."""
+        with self.explained("list", folder):
+            selector = pafs.FileSelector(self.path(folder), allow_not_found=True, recursive=True)
+            found: list[pafs.FileInfo] = self.fs.get_file_info(selector)
+            times = [info.mtime_ns for info in found if info.type == pafs.FileType.File]
+            return max(times) / 1e9 if times else None
+
     def exists(self, relative: str) -> bool:
         """Whether there is a file of that path."""
         with self.explained("read", relative):

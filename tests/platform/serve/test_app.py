@@ -156,7 +156,7 @@ def test_two_versions_of_a_model_go_by_name_and_version(client_of, drawer):
             "invalid_prompt",
             "give 9",
         ),
-        ("predict", b'{"prompts": [{"image": "AAAA"}]}', 422, "invalid_prompt", "not a readable"),
+        ("predict", b'{"prompts": [{"image": "AAAA"}]}', 422, "invalid_prompt", "not a PNG, JPEG"),
         ("predict", b'{"prompts": [{"image": "*"}]}', 422, "invalid_prompt", "base64"),
         ("nothing", b"{}", 404, "not_found", "/docs"),
     ],

@@ -5,6 +5,7 @@ import lzma
 import tarfile
 import zipfile
 import zlib
+from abc import ABC, abstractmethod
 from pathlib import PurePosixPath
 from typing import Any, BinaryIO, Protocol
 
@@ -16,6 +17,8 @@ BOMB_RATIO = 200
 """More than this many bytes for each packed one, over a gigabyte in all, is no data set: even plain
 text packs twenty to one at most."""
 COPY_BYTES = 4 << 20
+UNSUPPORTED = (NotImplementedError, RuntimeError)
+"""What zipfile raises for a compression that it does not know, and for a member with a password."""
 
 
 class Sink(Protocol):
@@ -59,7 +62,7 @@ def open_zip_member(archive: zipfile.ZipFile, name: str, where: str) -> BinaryIO
     """A member of a zip, for reading."""
     try:
         member = archive.open(name)
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
+    except (zipfile.BadZipFile, *UNSUPPORTED) as error:
         raise DataError(f"{where}: the member {name!r} cannot be read: {error}") from error
     return Checked(member, f"{where}/{name}")  # type: ignore[return-value]
 
@@ -111,11 +114,8 @@ def _refuse_bomb(where: str, size: int, packed: int, member: str) -> None:
         )
 
 
-class Slice(io.RawIOBase):
-    """A range of a file as a file of its own."""
-
-    def __init__(self, whole: BinaryIO, start: int, size: int) -> None:
-        self._whole, self._start, self._size, self._at = whole, start, size, 0
+class _Member(io.RawIOBase, ABC):
+    """A file within a file, for reading at any place."""
 
     def readable(self) -> bool:
         """It is."""
@@ -124,6 +124,23 @@ class Slice(io.RawIOBase):
     def seekable(self) -> bool:
         """It is."""
         return True
+
+    @abstractmethod
+    def read(self, size: int = -1) -> bytes:
+        """Some bytes, or all that are left."""
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill a buffer as far as there are bytes."""
+        data = self.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+
+class Slice(_Member):
+    """A range of a file as a file of its own; closing it closes the whole."""
+
+    def __init__(self, whole: BinaryIO, start: int, size: int) -> None:
+        self._whole, self._start, self._size, self._at = whole, start, size, 0
 
     def tell(self) -> int:
         """Where the next read begins."""
@@ -144,31 +161,17 @@ class Slice(io.RawIOBase):
         self._at += len(data)
         return data
 
-    def readinto(self, buffer: Any) -> int:
-        """Fill a buffer as far as there are bytes."""
-        data = self.read(len(buffer))
-        buffer[: len(data)] = data
-        return len(data)
-
     def close(self) -> None:
         """Close the whole file too."""
         self._whole.close()
         super().close()
 
 
-class Checked(io.RawIOBase):
+class Checked(_Member):
     """A zip's member; what is wrong with its bytes is told with its name."""
 
     def __init__(self, member: Any, where: str) -> None:
         self._member, self._where = member, where
-
-    def readable(self) -> bool:
-        """It is."""
-        return True
-
-    def seekable(self) -> bool:
-        """It is."""
-        return True
 
     def tell(self) -> int:
         """Where the next read begins."""
@@ -184,12 +187,6 @@ class Checked(io.RawIOBase):
             return self._member.read(size)
         except (zipfile.BadZipFile, zlib.error, EOFError) as error:
             raise DataError(f"{self._where} is damaged: {error}; download the archive again") from error
-
-    def readinto(self, buffer: Any) -> int:
-        """Fill a buffer as far as there are bytes."""
-        data = self.read(len(buffer))
-        buffer[: len(data)] = data
-        return len(data)
 
     def close(self) -> None:
         """Close the member."""

@@ -15,9 +15,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol
 
-import pyarrow.dataset as ds
-import pyarrow.parquet as pq
-
 from genloom.data import ClassColumn, Column, IdColumn
 from genloom.errors import DataError, GenloomError, RequestError, StoreError
 from genloom.formats import Files, Format, Unit
@@ -25,14 +22,14 @@ from genloom_platform.data import layout, manifest, parallel, parts, shards, sta
 from genloom_platform.data.annotate import label_steps
 from genloom_platform.data.augment import augment_steps
 from genloom_platform.data.clean.steps import cleaning_steps
+from genloom_platform.data.commit import added_up, commit, existing, quarantine
 from genloom_platform.data.item import Step
-from genloom_platform.data.manifest import Manifest, Provenance, Quarantine, Shard
-from genloom_platform.data.parts import QUARANTINE, UNREADABLE, Reading, Record
+from genloom_platform.data.manifest import Manifest, Provenance
+from genloom_platform.data.parts import UNREADABLE, Reading, Record
 from genloom_platform.data.recipe import Recipe, resolve
 from genloom_platform.data.shards import Writing, Written
 from genloom_platform.data.source import Nothing, explained, open_files
 from genloom_platform.data.splits import Splitting
-from genloom_platform.data.verify import damages
 from genloom_platform.store import Store, identifier
 
 CLUSTER_BYTES = 64 << 20
@@ -191,9 +188,9 @@ def make(making: Making) -> Manifest:
     """
     store, place = making.store, making.place
     target = f"{manifest.folder(making.name)}/{place}"
-    existing = _existing(store, making.name, place)
-    if existing:
-        return existing
+    known = existing(store, making.name, place)
+    if known:
+        return known
     try:
         return _make(making, target, place)
     except GenloomError as error:
@@ -230,6 +227,7 @@ def _make(making: Making, target: str, place: str) -> Manifest:
             f"{making.files.url or recipe.format} has no rows to train on; check its splits"
         )
     columns = statistics.completed(columns, tallies)
+    rules = added_up([*(record.rules for record in records), *(each.rules for each in written)])
     made_of = tuple(each.shard for each in written)
     finished = Manifest(
         name=making.name,
@@ -237,7 +235,7 @@ def _make(making: Making, target: str, place: str) -> Manifest:
         columns=columns,
         shards=made_of,
         statistics={split: each.statistics(columns) for split, each in tallies.items()},
-        quarantine=_quarantine(store, target, place, records, written),
+        quarantine=quarantine(store, target, rules),
         provenance=Provenance(
             format=recipe.format,
             source=making.files.url or recipe.format,
@@ -247,7 +245,7 @@ def _make(making: Making, target: str, place: str) -> Manifest:
         ),
         created_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds"),
     )
-    return _commit(making, finished, target, ids)
+    return commit(store, finished, place, ids)
 
 
 def _read(making: Making, target: str, units: Sequence[Unit], on_cluster: bool) -> list[Record]:
@@ -311,81 +309,8 @@ def _sorted(names: set[str]) -> tuple[str, ...]:
     return tuple(sorted(names))
 
 
-def _quarantine(
-    store: Store, target: str, place: str, records: Sequence[Record], written: Sequence[Written]
-) -> Quarantine | None:
-    """All rows that were left out, as one table."""
-    rules: dict[str, int] = {}
-    for counts in [*(record.rules for record in records), *(each.rules for each in written)]:
-        for rule, count in counts.items():
-            rules[rule] = rules.get(rule, 0) + count
-    if not rules:
-        return None
-    files = sorted(name for name in store.names(f"{target}/aside") if name.endswith(".parquet"))
-    paths = [store.path(f"{target}/aside/{name}") for name in files]
-    with (
-        store.writing(f"{target}/quarantine.parquet") as sink,
-        pq.ParquetWriter(sink, QUARANTINE) as out,
-    ):
-        for batch in ds.dataset(paths, filesystem=store.fs, format="parquet").to_batches():
-            if batch.num_rows:
-                out.write_batch(batch)
-    return Quarantine(path=f"{place}/quarantine.parquet", rows=sum(rules.values()), rules=rules)
-
-
-def _commit(making: Making, finished: Manifest, target: str, ids: Mapping[str, Any]) -> Manifest:
-    """Write the manifest, and clear away what it was made from."""
-    store = making.store
-    record = f"{manifest.folder(making.name)}/{finished.version}.json"
-    if _is_whole(store, record, finished):
-        known = manifest.load(store, finished.full_name)
-        if known.shards[0].path == finished.shards[0].path:
-            finished = known  # its shards were damaged, and are whole again
-        elif not damages(store, known):
-            store.delete(target)  # another recipe with the same content
-            return known
-    for name, values in ids.items():
-        import pyarrow as pa
-
-        with store.writing(f"{target}/ids-{name}.parquet") as sink:
-            pq.write_table(pa.table({name: values}), sink)
-    store.write(record, finished.model_dump_json(indent=1).encode())
-    for scratch in ("parts", "aside", "records"):
-        store.delete(f"{target}/{scratch}")
-    return finished
-
-
-def _is_whole(store: Store, record: str, finished: Manifest) -> bool:
-    """Whether there is a manifest of that version that can be read."""
-    try:
-        return store.exists(record) and bool(manifest.load(store, finished.full_name))
-    except DataError:
-        return False
-
-
-def _existing(store: Store, name: str, place: str) -> Manifest | None:
-    """The dataset that this very import made before, where it is still whole."""
-    for file in store.names(manifest.folder(name)):
-        if not file.endswith(".json"):
-            continue
-        try:
-            known = manifest.load(store, f"{name}@{file.removesuffix('.json')}")
-        except DataError:
-            continue  # a damaged manifest is no dataset, and must not stand in the way of its repair
-        if any(_within(shard, place) for shard in known.shards):
-            return None if damages(store, known) else known  # where damaged, it is made again
-    return None
-
-
-def _within(shard: Shard, place: str) -> bool:
-    return shard.path.startswith(f"{place}/")
-
-
 def _left_out(records: Sequence[Record]) -> str:
-    rules: dict[str, int] = {}
-    for record in records:
-        for rule, count in record.rules.items():
-            rules[rule] = rules.get(rule, 0) + count
+    rules = added_up(record.rules for record in records)
     return ", ".join(f"{count:,} {rule}" for rule, count in rules.items()) or "the source is empty"
 
 

@@ -69,11 +69,15 @@ class Stream:
         batches = max(1, window_rows // self.global_batch)
         return Order(sizes, manifest.digest, self.seed, self.global_batch, batches)
 
-    def blocks(self, start: int, stop: int, shares: int) -> Iterator[Columns]:
-        """The examples of global batches `start` … `stop` - 1, each in `shares` equal blocks."""
+    def blocks(self, start: int, stop: int, shares: int, only: int | None = None) -> Iterator[Columns]:
+        """The examples of global batches `start` … `stop` - 1, each in `shares` equal blocks.
+
+        Where `only` is given, that share of each batch alone.
+        """
         size = self.global_batch // shares
+        first, step = (0, size) if only is None else (only * size, self.global_batch)
         for rows, epochs, table, where in self._ahead(self.windows(start, stop)):
-            for at in range(0, len(rows), size):
+            for at in range(first, len(rows), step):
                 part = slice(at, at + size)
                 yield self._examples(table.take(where[part]), rows[part], epochs[part])
 
@@ -244,9 +248,7 @@ def local_batches(
     stream: Stream, start: int, stop: int, rank: int = 0, workers: int = 1
 ) -> Iterator[Columns]:
     """One worker's share of global batches `start` … `stop` - 1, read in this process."""
-    for number, block in enumerate(stream.blocks(start, stop, workers)):
-        if number % workers == rank:
-            yield block
+    return stream.blocks(start, stop, workers, only=rank)
 
 
 Batches = Callable[[int], Iterator[Columns]]

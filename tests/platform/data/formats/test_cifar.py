@@ -2,12 +2,12 @@
 
 import pickle
 import struct
-from pathlib import Path
 
 import numpy as np
 import pytest
+from reading import files_of, good_rows, rows_of, written
 
-from genloom import BadRow, Image
+from genloom import Image
 from genloom.errors import DataError
 from genloom.registry import load_format
 
@@ -18,37 +18,6 @@ BATCHES = [*(f"data_batch_{n}" for n in range(1, 6)), "test_batch"]
 COARSE = RNG.integers(0, 20, (2, 20))
 FINE = RNG.integers(0, 100, (2, 20))
 NAMES = {20: [f"coarse_{n:02}" for n in range(20)], 100: [f"fine_{n:02}" for n in range(100)]}
-
-
-class Folder:
-    """The files of a folder, as the platform shows them to a format."""
-
-    def __init__(self, root):
-        self.url, self.root = str(root), Path(root)
-        paths = sorted(path for path in self.root.rglob("*") if path.is_file())
-        self.sizes = {path.relative_to(root).as_posix(): path.stat().st_size for path in paths}
-
-    def open(self, name):
-        return (self.root / name).open("rb")
-
-
-def write(root, contents):
-    for name, content in contents.items():
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
-    return Folder(root)
-
-
-def read(reader, files):
-    return [row for unit in reader.units(files) for row in reader.rows(files, unit)]
-
-
-def good(reader, files):
-    rows = read(reader, files)
-    assert not [row for row in rows if isinstance(row, BadRow)]
-    assert len({row.key for row in rows}) == len(rows)
-    return rows
 
 
 class Python2Pickler(pickle._Pickler):
@@ -80,7 +49,7 @@ def cifar10_binary(root):
     for name, pictures, labels in zip(BATCHES, PICTURES, LABELS, strict=True):
         records = np.concatenate([labels[:, None].astype(np.uint8), pictures.reshape(20, -1)], 1)
         contents[f"cifar-10-batches-bin/{name}.bin"] = records.tobytes()
-    return write(root, {**contents, "cifar-10-batches-bin/readme.html": b"<html>"})
+    return written(root, {**contents, "cifar-10-batches-bin/readme.html": b"<html>"})
 
 
 def cifar10_python(root, dump=lambda value, path: pickle.dumps(value, 2)):
@@ -89,7 +58,7 @@ def cifar10_python(root, dump=lambda value, path: pickle.dumps(value, 2)):
         batch = {b"data": pictures.reshape(20, -1), b"labels": labels.tolist(), b"batch_label": b"x"}
         contents[f"cifar-10-batches-py/{name}"] = dump(batch, root / "batch")
     (root / "batch").unlink(missing_ok=True)
-    return write(root, contents)
+    return written(root, contents)
 
 
 def cifar10_python2(root):
@@ -104,7 +73,7 @@ def cifar100_binary(root):
     for name, pictures, coarse, fine in zip(("train", "test"), PICTURES[:2], COARSE, FINE, strict=True):
         labels = np.stack([coarse, fine], 1).astype(np.uint8)
         contents[f"{name}.bin"] = np.concatenate([labels, pictures.reshape(20, -1)], 1).tobytes()
-    return write(root, {f"cifar-100-binary/{name}": content for name, content in contents.items()})
+    return written(root, {f"cifar-100-binary/{name}": content for name, content in contents.items()})
 
 
 def cifar100_python(root):
@@ -116,14 +85,14 @@ def cifar100_python(root):
     for name, pictures, coarse, fine in zip(("train", "test"), PICTURES[:2], COARSE, FINE, strict=True):
         labels = {b"coarse_labels": coarse.tolist(), b"fine_labels": fine.tolist()}
         contents[name] = pickle.dumps({b"data": pictures.reshape(20, -1), **labels}, 2)
-    return write(root, {f"cifar-100-python/{name}": content for name, content in contents.items()})
+    return written(root, {f"cifar-100-python/{name}": content for name, content in contents.items()})
 
 
 @pytest.mark.parametrize("make", [cifar10_binary, cifar10_python, cifar10_python2])
 def test_cifar10_comes_in_pixel_by_pixel(tmp_path, make):
     files, cifar = make(tmp_path), load_format("cifar10")()
     assert cifar.columns(files)["label"].names[:2] == ("airplane", "automobile")
-    rows = good(cifar, files)
+    rows = good_rows(cifar, files)
     assert [row.split for row in rows] == ["train"] * 100 + ["test"] * 20
     assert [rows[0].key, rows[119].key] == ["data_batch_1:0", "test_batch:19"]
     for row, pixels, label in zip(rows, PICTURES.reshape(-1, 3, 32, 32), LABELS.ravel(), strict=True):
@@ -136,7 +105,7 @@ def test_cifar100_comes_in_with_both_labels(tmp_path, make):
     columns = cifar.columns(files)
     assert list(columns["label"].names) == NAMES[100]
     assert list(columns["coarse"].names) == NAMES[20]
-    rows = {row.key: row for row in good(cifar, files)}
+    rows = {row.key: row for row in good_rows(cifar, files)}
     assert len(rows) == 40
     for split, pictures, coarse, fine in zip(
         ("train", "test"), PICTURES[:2], COARSE, FINE, strict=True
@@ -152,10 +121,10 @@ def test_ranges_of_a_binary_file_give_the_same_rows(tmp_path, monkeypatch):
     from genloom_platform.data.formats import cifar as shared
 
     files, cifar = cifar10_binary(tmp_path), load_format("cifar10")()
-    whole = read(cifar, files)
+    whole = rows_of(cifar, files)
     monkeypatch.setattr(shared, "UNIT_RECORDS", 7)
     assert len(cifar.units(files)) == 18
-    assert read(cifar, files) == whole
+    assert rows_of(cifar, files) == whole
 
 
 @pytest.mark.parametrize("name", ["cifar10", "cifar100"])
@@ -166,9 +135,9 @@ def test_a_pickle_that_would_run_code_is_refused(tmp_path, name, dump):
             return open, (str(tmp_path / "mark"), "w")
 
     evil = dump(Payload())
-    files = write(tmp_path / "source", {"data_batch_1": evil, "train": evil, "meta": evil})
+    files = written(tmp_path / "source", {"data_batch_1": evil, "train": evil, "meta": evil})
     with pytest.raises(DataError, match=r"asks to run (io|_io|builtins|__builtin__).open"):
-        read(load_format(name)(), files)
+        rows_of(load_format(name)(), files)
     assert not (tmp_path / "mark").exists()
 
 
@@ -189,9 +158,9 @@ BAD_BATCHES = {
 
 @pytest.mark.parametrize("message", list(BAD_BATCHES))
 def test_a_wrong_pickled_batch_is_an_error_that_says_why(tmp_path, message):
-    files = write(tmp_path, {"data_batch_1": BAD_BATCHES[message]})
+    files = written(tmp_path, {"data_batch_1": BAD_BATCHES[message]})
     with pytest.raises(DataError, match=message):
-        read(load_format("cifar10")(), files)
+        rows_of(load_format("cifar10")(), files)
 
 
 @pytest.mark.parametrize(("contents", "message"), [
@@ -202,16 +171,16 @@ def test_a_wrong_pickled_batch_is_an_error_that_says_why(tmp_path, message):
     ({"a/test_batch.bin": bytes(3073), "b/test_batch": b"x"}, "holds test_batch twice"),
 ])  # fmt: skip
 def test_a_wrong_cifar10_is_an_error_that_says_why(tmp_path, contents, message):
-    files, cifar = write(tmp_path, contents), load_format("cifar10")()
+    files, cifar = written(tmp_path, contents), load_format("cifar10")()
     with pytest.raises(DataError, match=message):
-        read(cifar, files)
+        rows_of(cifar, files)
 
 
 def test_cifar100_without_its_names_is_refused(tmp_path):
     files = cifar100_binary(tmp_path)
     (tmp_path / "cifar-100-binary/fine_label_names.txt").write_text("apple\npear\n")
     with pytest.raises(DataError, match="names 2 classes where CIFAR-100 has 100"):
-        load_format("cifar100")().columns(Folder(tmp_path))
+        load_format("cifar100")().columns(files_of(tmp_path))
     del files.sizes["cifar-100-binary/coarse_label_names.txt"]
     with pytest.raises(
         DataError, match=r"coarse_label_names\.txt, which names the classes, is missing"

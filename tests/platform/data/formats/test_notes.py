@@ -1,39 +1,15 @@
 """Formats of scores, from files that mido writes."""
 
 import io
-from pathlib import Path
 
 import mido
 import numpy as np
 import pytest
+from reading import rows_of, written
 
 from genloom import BadRow, Note, Notes
 from genloom.errors import DataError
 from genloom.registry import load_format
-
-
-class Folder:
-    """The files of a folder, as the platform shows them to a format."""
-
-    def __init__(self, root):
-        self.url, self.root = str(root), Path(root)
-        paths = sorted(path for path in self.root.rglob("*") if path.is_file())
-        self.sizes = {path.relative_to(root).as_posix(): path.stat().st_size for path in paths}
-
-    def open(self, name):
-        return (self.root / name).open("rb")
-
-
-def write(root, contents):
-    for name, content in contents.items():
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
-    return Folder(root)
-
-
-def read(reader, files):
-    return [row for unit in reader.units(files) for row in reader.rows(files, unit)]
 
 
 def score(*pitches, kind=1, key="Eb"):
@@ -63,11 +39,11 @@ SCORES = {
 @pytest.mark.parametrize("top", ["", "scores/"])
 def test_scores_come_in_byte_for_byte_with_the_class_of_their_folder(tmp_path, top):
     contents = {top + name: content for name, content in SCORES.items()}
-    files, reader = write(tmp_path, {**contents, top + "readme.txt": b"x"}), load_format("midi")()
+    files, reader = written(tmp_path, {**contents, top + "readme.txt": b"x"}), load_format("midi")()
     columns = reader.columns(files)
     assert columns["notes"].kind == "notes"
     assert columns["label"].names == ("bach", "joplin")
-    rows = {row.key: row for row in read(reader, files)}
+    rows = {row.key: row for row in rows_of(reader, files)}
     assert {key: row.values["notes"] for key, row in rows.items()} == contents
     assert {row.split for row in rows.values()} == {None}
     assert rows[f"{top}joplin/deep/3.midi"].values["label"] == 1
@@ -79,7 +55,7 @@ def test_scores_come_in_byte_for_byte_with_the_class_of_their_folder(tmp_path, t
 
 def test_folders_above_the_classes_are_splits(tmp_path):
     contents = {f"{split}/{name}": c for split in ("train", "valid") for name, c in SCORES.items()}
-    rows = read(load_format("midi")(), write(tmp_path, contents))
+    rows = rows_of(load_format("midi")(), written(tmp_path, contents))
     expected = {name: "train" if name.startswith("train") else "validation" for name in contents}
     assert {row.key: row.split for row in rows} == expected
 
@@ -99,7 +75,7 @@ BAD = {
 @pytest.mark.parametrize("name", list(BAD))
 def test_a_score_that_cannot_be_read_is_a_bad_row_that_says_why(tmp_path, name):
     content, reason = BAD[name]
-    rows = read(load_format("midi")(), write(tmp_path, {name: content, "whole.mid": WHOLE}))
+    rows = rows_of(load_format("midi")(), written(tmp_path, {name: content, "whole.mid": WHOLE}))
     (bad,) = [row for row in rows if isinstance(row, BadRow)]
     assert (bad.key, bad.content) == (name, content)
     assert bad.reason.startswith(reason)
@@ -114,11 +90,11 @@ def test_damage_anywhere_in_a_score_never_stops_the_import(tmp_path):
         for _ in range(1 + number % 3):
             damaged[rng.integers(0, len(damaged))] = rng.integers(0, 256)
         contents[f"{number}.mid"] = bytes(damaged)
-    rows = read(load_format("midi")(), write(tmp_path, contents))
+    rows = rows_of(load_format("midi")(), written(tmp_path, contents))
     assert len(rows) == 300
     assert 0 < sum(isinstance(row, BadRow) for row in rows) < 300
 
 
 def test_a_folder_without_scores_is_refused(tmp_path):
     with pytest.raises(DataError, match=r"holds no MIDI file \(.mid, .midi\) but 1 .kar file"):
-        load_format("midi")().columns(write(tmp_path, {"a.kar": b"x"}))
+        load_format("midi")().columns(written(tmp_path, {"a.kar": b"x"}))

@@ -3,12 +3,12 @@
 import gzip
 import io
 import struct
-from pathlib import Path
 
 import numpy as np
 import PIL.Image
 import pytest
 from pydantic import ValidationError
+from reading import files_of, good_rows, rows_of, written
 from sklearn.datasets import load_digits
 
 from genloom import BadRow, Image
@@ -16,37 +16,6 @@ from genloom.errors import DataError
 from genloom.registry import load_format
 
 RNG = np.random.default_rng(0)
-
-
-class Folder:
-    """The files of a folder, as the platform shows them to a format."""
-
-    def __init__(self, root):
-        self.url, self.root = str(root), Path(root)
-        paths = sorted(path for path in self.root.rglob("*") if path.is_file())
-        self.sizes = {path.relative_to(root).as_posix(): path.stat().st_size for path in paths}
-
-    def open(self, name):
-        return (self.root / name).open("rb")
-
-
-def write(root, contents):
-    for name, content in contents.items():
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
-    return Folder(root)
-
-
-def read(reader, files):
-    return [row for unit in reader.units(files) for row in reader.rows(files, unit)]
-
-
-def good(reader, files):
-    rows = read(reader, files)
-    assert not [row for row in rows if isinstance(row, BadRow)]
-    assert len({row.key for row in rows}) == len(rows)
-    return rows
 
 
 def test_digits_are_those_of_scikit_learn():
@@ -82,30 +51,30 @@ def mnist(separator="-", packed=False):
 @pytest.mark.parametrize("packed", [False, True])
 @pytest.mark.parametrize("separator", ["-", "."])
 def test_mnist_comes_in_pixel_by_pixel(tmp_path, separator, packed):
-    files, reader = write(tmp_path / "raw", mnist(separator, packed)), load_format("mnist")()
+    files, reader = written(tmp_path / "raw", mnist(separator, packed)), load_format("mnist")()
     columns = reader.columns(files)
     assert columns["image"].model_dump() == {"kind": "image", "height": 7, "width": 5, "channels": 1}
     assert columns["label"].names == tuple("0123456789")
-    rows = good(reader, files)
+    rows = good_rows(reader, files)
     assert [row.split for row in rows] == ["train"] * 30 + ["test"] * 30
     for row, pixels, label in zip(rows, GREY.reshape(-1, 7, 5), DIGITS.ravel(), strict=True):
         assert row.values == {"image": Image(pixels), "label": label}
 
 
 def test_mnist_is_read_once_where_files_lie_beside_their_packed_form(tmp_path):
-    files = write(tmp_path / "raw", mnist() | mnist(packed=True))
-    assert len(good(load_format("mnist")(), files)) == 60
-    write(tmp_path / "other", mnist())
+    files = written(tmp_path / "raw", mnist() | mnist(packed=True))
+    assert len(good_rows(load_format("mnist")(), files)) == 60
+    written(tmp_path / "other", mnist())
     with pytest.raises(DataError, match="holds IDX files in other, raw; give one"):
-        load_format("mnist")().columns(Folder(tmp_path))
+        load_format("mnist")().columns(files_of(tmp_path))
 
 
 def test_names_of_classes_can_be_given(tmp_path):
-    files = write(tmp_path, mnist())
+    files = written(tmp_path, mnist())
     named = load_format("mnist")(names=tuple("abcdefghij"))
     assert named.columns(files)["label"].names == tuple("abcdefghij")
     with pytest.raises(DataError, match=r"holds the label \d at \d+, but names has 2 classes, 0 to 1"):
-        read(load_format("mnist")(names=("a", "b")), files)
+        rows_of(load_format("mnist")(names=("a", "b")), files)
 
 
 TRAIN, CLASSES = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
@@ -129,9 +98,9 @@ ENDLESS = bytes([0, 0, 8, 3]) + struct.pack(">3I", 30, 2**31, 2**31)
 ])  # fmt: skip
 def test_a_wrong_mnist_is_an_error_that_says_why(tmp_path, contents, message):
     contents = {name: content for name, content in (mnist() | contents).items() if content is not None}
-    files, reader = write(tmp_path, contents), load_format("mnist")()
+    files, reader = written(tmp_path, contents), load_format("mnist")()
     with pytest.raises(DataError, match=message):
-        reader.columns(files), read(reader, files)
+        reader.columns(files), rows_of(reader, files)
 
 
 @pytest.mark.parametrize(("content", "message"), [
@@ -139,14 +108,14 @@ def test_a_wrong_mnist_is_an_error_that_says_why(tmp_path, contents, message):
     (b"<html>not found</html>", "cannot be unpacked"),
 ])  # fmt: skip
 def test_a_damaged_packed_mnist_is_an_error(tmp_path, content, message):
-    files = write(tmp_path, mnist(packed=True) | {f"{TRAIN}.gz": content})
+    files = written(tmp_path, mnist(packed=True) | {f"{TRAIN}.gz": content})
     with pytest.raises(DataError, match=f"{TRAIN}.gz {message}"):
-        read(load_format("mnist")(), files)
+        rows_of(load_format("mnist")(), files)
 
 
 def test_a_source_without_idx_files_is_refused(tmp_path):
     with pytest.raises(DataError, match="holds no train-images-idx3-ubyte"):
-        load_format("mnist")().columns(write(tmp_path, {"a.txt": b"x"}))
+        load_format("mnist")().columns(written(tmp_path, {"a.txt": b"x"}))
 
 
 def encoded(kind, value):
@@ -158,7 +127,7 @@ def encoded(kind, value):
 
 CATS = {"cats/1.jpg": encoded("jpeg", 1), "cats/2.JPEG": encoded("jpeg", 2)}
 DOGS = {"dogs/deep/1.Png": encoded("png", 3), "dogs/2.webp": encoded("webp", 4)}
-ANIMALS = CATS | DOGS | {"dogs/notes.txt": b"x", "dogs/3.gif": b"x"}
+ANIMALS = CATS | DOGS | {"dogs/notes.txt": b"x", "dogs/labels.csv": b"x"}
 
 
 def below(folder, contents):
@@ -168,10 +137,10 @@ def below(folder, contents):
 @pytest.mark.parametrize("top", ["", "photos", "a/b"])
 def test_folders_are_classes_and_files_are_kept_byte_for_byte(tmp_path, top):
     contents = below(top, ANIMALS) if top else ANIMALS
-    files, reader = write(tmp_path, contents), load_format("imagefolder")()
+    files, reader = written(tmp_path, contents), load_format("imagefolder")()
     assert reader.columns(files)["label"].names == ("cats", "dogs")
-    rows = good(reader, files)
-    assert {row.key for row in rows} == {name for name in contents if not name.endswith(("txt", "gif"))}
+    rows = good_rows(reader, files)
+    assert {row.key for row in rows} == {name for name in contents if not name.endswith(("txt", "csv"))}
     for row in rows:
         assert row.values == {"image": contents[row.key], "label": int("dogs" in row.key)}
         assert row.split is None
@@ -183,9 +152,9 @@ def test_folders_are_classes_and_files_are_kept_byte_for_byte(tmp_path, top):
 ])  # fmt: skip
 def test_folders_above_the_classes_are_splits(tmp_path, folder, split):
     contents = below("top/Train", ANIMALS) | below(f"top/{folder}", CATS)
-    files, reader = write(tmp_path, contents), load_format("imagefolder")()
+    files, reader = written(tmp_path, contents), load_format("imagefolder")()
     assert reader.columns(files)["label"].names == ("cats", "dogs")
-    for row in good(reader, files):
+    for row in good_rows(reader, files):
         assert row.split == ("train" if "Train" in row.key else split)
         assert row.values["label"] == int("dogs" in row.key)
 
@@ -198,33 +167,40 @@ def test_folders_above_the_classes_are_splits(tmp_path, folder, split):
     ({"train/1.jpg": b"a"}, {"train"}),
 ])  # fmt: skip
 def test_pictures_in_no_class_folder_have_no_label(tmp_path, contents, splits):
-    files, reader = write(tmp_path, contents), load_format("imagefolder")()
+    files, reader = written(tmp_path, contents), load_format("imagefolder")()
     assert list(reader.columns(files)) == ["image"]
-    rows = good(reader, files)
+    rows = good_rows(reader, files)
     assert {row.key: row.values for row in rows} == {n: {"image": c} for n, c in contents.items()}
     assert {row.split for row in rows} == splits
 
 
 def test_a_class_may_be_called_train(tmp_path):
     contents = {"train/1.jpg": b"a", "car/1.jpg": b"b", "bus/1.jpg": b"c"}
-    files, reader = write(tmp_path, contents), load_format("imagefolder")()
+    files, reader = written(tmp_path, contents), load_format("imagefolder")()
     assert reader.columns(files)["label"].names == ("bus", "car", "train")
-    assert {row.split for row in good(reader, files)} == {None}
+    assert {row.split for row in good_rows(reader, files)} == {None}
 
 
 def test_a_picture_outside_of_the_folders_is_bad_and_an_empty_one_is_left_to_the_platform(tmp_path):
     contents = ANIMALS | {"stray.jpg": b"stray", "cats/zero.png": b""}
-    rows = {row.key: row for row in read(load_format("imagefolder")(), write(tmp_path, contents))}
+    rows = {row.key: row for row in rows_of(load_format("imagefolder")(), written(tmp_path, contents))}
     assert rows["stray.jpg"] == BadRow("stray.jpg", "the file lies in no class folder", b"stray")
     assert rows["cats/zero.png"].values == {"image": b"", "label": 0}
     assert len(rows) == 6
+
+
+def test_a_picture_of_a_kind_that_is_not_kept_is_bad_with_the_remedy(tmp_path):
+    files = written(tmp_path, ANIMALS | {"dogs/3.gif": b"moving"})
+    (bad,) = [row for row in rows_of(load_format("imagefolder")(), files) if isinstance(row, BadRow)]
+    assert (bad.key, bad.content) == ("dogs/3.gif", b"moving")
+    assert "convert it to PNG, JPEG or WebP" in bad.reason
 
 
 def test_a_picture_outside_of_the_splits_is_bad(tmp_path):
     contents = below("train", ANIMALS) | below("test", ANIMALS) | {"stray.jpg": b"stray"}
     bad = [
         row
-        for row in read(load_format("imagefolder")(), write(tmp_path, contents))
+        for row in rows_of(load_format("imagefolder")(), written(tmp_path, contents))
         if row.key[0] == "s"
     ]
     assert bad == [
@@ -239,7 +215,7 @@ def test_a_picture_outside_of_the_splits_is_bad(tmp_path):
 ])  # fmt: skip
 def test_what_is_no_folder_of_pictures_is_told(tmp_path, contents, message):
     with pytest.raises(DataError, match=message):
-        load_format("imagefolder")().columns(write(tmp_path, contents))
+        load_format("imagefolder")().columns(written(tmp_path, contents))
 
 
 def test_a_hundred_thousand_files_are_read_in_units():

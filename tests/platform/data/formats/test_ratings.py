@@ -2,14 +2,13 @@
 
 import csv
 import zipfile
-from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
 
 import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from reading import files_of, rows_of
 
 from genloom import BadRow, IdColumn, NumberColumn, SourceRow, Unit
 from genloom.errors import DataError, RequestError
@@ -19,31 +18,10 @@ from genloom_platform.data.formats.ratings import Ratings
 RATINGS = [(1, 31, 2.5, 1260759144), (1, 1029, 3.0, 1260759179), (671, 6565, 5.0, 1074784724)]
 
 
-@dataclass
-class Folder:
-    """The files of a folder, or one file."""
-
-    path: Path
-
-    @property
-    def url(self):
-        return str(self.path)
-
-    @property
-    def sizes(self):
-        if self.path.is_file():
-            return {self.path.name: self.path.stat().st_size}
-        found = sorted(file for file in self.path.rglob("*") if file.is_file())
-        return {str(file.relative_to(self.path)): file.stat().st_size for file in found}
-
-    def open(self, name):
-        return open(self.path if self.path.is_file() else self.path / name, "rb")
-
-
 def read(path, **options):
-    files, reader = Folder(path), Ratings(**options)
+    files, reader = files_of(path), Ratings(**options)
     reader.columns(files)
-    return [row for unit in reader.units(files) for row in reader.rows(files, unit)]
+    return rows_of(reader, files)
 
 
 def write_csv(path):
@@ -75,7 +53,7 @@ def test_each_layout_gives_the_ratings_as_written(tmp_path, name, write, first):
         SourceRow(f"{name}:{number}", {"user": u, "item": i, "rating": float(r), "time": t})
         for number, (u, i, r, t) in enumerate(ratings, first)
     ]
-    assert Ratings().columns(Folder(tmp_path)) == {
+    assert Ratings().columns(files_of(tmp_path)) == {
         "user": IdColumn(count=0),
         "item": IdColumn(count=0),
         "rating": NumberColumn(minimum=0, maximum=0),
@@ -158,7 +136,7 @@ def test_ratings_are_the_same_however_the_file_is_cut_into_ranges(
     path = tmp_path_factory.mktemp("ratings") / "ratings.csv"
     body = "".join(f"{user},2,{rating},3{end}" for user, rating, end in table)
     path.write_bytes(b"userId,movieId,rating,timestamp\n" + body.encode())
-    files, size = Folder(path), path.stat().st_size
+    files, size = files_of(path), path.stat().st_size
     edges = sorted({0, size, *(place for place in places if place < size)})
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(lines, "BLOCK_BYTES", block)
@@ -175,7 +153,7 @@ def test_a_large_file_is_read_in_ranges(tmp_path, monkeypatch):
     monkeypatch.setattr("genloom.formats.ranges.__defaults__", (100,))
     body = "".join(f"{user}\t7\t3\t881250949\n" for user in range(50))
     (tmp_path / "u.data").write_text(body)
-    assert len(Ratings().units(Folder(tmp_path))) == -(-len(body) // 100)
+    assert len(Ratings().units(files_of(tmp_path))) == -(-len(body) // 100)
     rows = read(tmp_path)
     assert [row.values["user"] for row in rows] == list(range(50))
     assert [row.key for row in rows] == [f"u.data:{number}" for number in range(1, 51)]

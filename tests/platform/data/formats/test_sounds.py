@@ -2,12 +2,12 @@
 
 import io
 import struct
-from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 from pydantic import ValidationError
+from reading import rows_of, written
 
 from genloom import Audio, BadRow
 from genloom.errors import DataError
@@ -15,30 +15,6 @@ from genloom.registry import load_format
 from genloom_platform.data.formats import sounds
 
 RATE_HZ = 44_100
-
-
-class Folder:
-    """The files of a folder, as the platform shows them to a format."""
-
-    def __init__(self, root):
-        self.url, self.root = str(root), Path(root)
-        paths = sorted(path for path in self.root.rglob("*") if path.is_file())
-        self.sizes = {path.relative_to(root).as_posix(): path.stat().st_size for path in paths}
-
-    def open(self, name):
-        return (self.root / name).open("rb")
-
-
-def write(root, contents):
-    for name, content in contents.items():
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
-    return Folder(root)
-
-
-def read(reader, files):
-    return [row for unit in reader.units(files) for row in reader.rows(files, unit)]
 
 
 def tone(hz, rate_hz=RATE_HZ, length_s=0.5):
@@ -68,12 +44,12 @@ TOLERANCES = {"4.ogg": 0.02, "1.mp3": 0.03}
 
 @pytest.mark.parametrize("top", ["", "sounds/"])
 def test_sounds_of_every_kind_come_in_at_one_rate(tmp_path, top):
-    files = write(tmp_path, {top + name: content for name, content in SOUNDS.items()})
+    files = written(tmp_path, {top + name: content for name, content in SOUNDS.items()})
     reader = load_format("audiofolder")()
     columns = reader.columns(files)
     assert (columns["audio"].rate_hz, columns["audio"].channels) == (22_050, 1)
     assert columns["label"].names == ("hum", "mix")
-    rows = read(reader, files)
+    rows = rows_of(reader, files)
     assert [row.key for row in rows] == [top + name for name in SOUNDS]
     for row in rows:
         audio = row.values["audio"]
@@ -87,30 +63,30 @@ def test_sounds_of_every_kind_come_in_at_one_rate(tmp_path, top):
 
 def test_a_sound_that_has_the_rate_already_comes_in_value_by_value(tmp_path):
     values = np.random.default_rng(0).integers(-32768, 32768, 5000).astype(np.int16)
-    files = write(tmp_path, {"train/1.wav": sound(values, rate_hz=16_000)})
+    files = written(tmp_path, {"train/1.wav": sound(values, rate_hz=16_000)})
     reader = load_format("audiofolder")(rate_hz=16_000)
-    (row,) = read(reader, files)
+    (row,) = rows_of(reader, files)
     np.testing.assert_allclose(row.values["audio"].waveform, [values / 32768], atol=1e-6)
     assert row.split == "train"
     assert list(reader.columns(files)) == ["audio"]
 
 
 def test_channels_are_kept_where_mono_is_not_wanted(tmp_path):
-    files = write(tmp_path, {"0.wav": b"broken", "1.wav": sound(STEREO), "2.wav": sound(tone(440))})
+    files = written(tmp_path, {"0.wav": b"broken", "1.wav": sound(STEREO), "2.wav": sound(tone(440))})
     reader = load_format("audiofolder")(mono=False, rate_hz=RATE_HZ)
     assert reader.columns(files)["audio"].channels == 2
-    broken, stereo, mono = read(reader, files)
+    broken, stereo, mono = rows_of(reader, files)
     assert isinstance(broken, BadRow)
     np.testing.assert_allclose(stereo.values["audio"].waveform, STEREO.T, atol=1e-4)
     assert mono.reason == "the sound has 1 channels where the first has 2; mono = true averages them"
 
 
 def test_block_by_block_gives_the_same_as_at_once(tmp_path, monkeypatch):
-    files, reader = write(tmp_path, SOUNDS), load_format("audiofolder")()
-    whole = [row.values["audio"].waveform for row in read(reader, files)]
+    files, reader = written(tmp_path, SOUNDS), load_format("audiofolder")()
+    whole = [row.values["audio"].waveform for row in rows_of(reader, files)]
     monkeypatch.setattr(sounds, "BLOCK_VALUES", 1000)
     monkeypatch.setattr(sounds, "MEMORY_BYTES", 1000)
-    for expected, row in zip(whole, read(reader, files), strict=True):
+    for expected, row in zip(whole, rows_of(reader, files), strict=True):
         np.testing.assert_allclose(row.values["audio"].waveform, expected, atol=1e-6)
 
 
@@ -139,7 +115,7 @@ BAD = {
 @pytest.mark.parametrize("name", list(BAD))
 def test_a_sound_that_cannot_be_read_is_a_bad_row_that_says_why(tmp_path, name):
     content, reason = BAD[name]
-    rows = read(load_format("audiofolder")(), write(tmp_path, {name: content, "whole.wav": WAV}))
+    rows = rows_of(load_format("audiofolder")(), written(tmp_path, {name: content, "whole.wav": WAV}))
     (bad,) = [row for row in rows if isinstance(row, BadRow)]
     assert (bad.key, bad.content) == (name, content)
     assert bad.reason.startswith(reason)
@@ -155,7 +131,7 @@ def streamed():
 
 
 def test_sounds_of_unknown_length_are_read_up_to_their_end(tmp_path):
-    for row in read(load_format("audiofolder")(), write(tmp_path, streamed())):
+    for row in rows_of(load_format("audiofolder")(), written(tmp_path, streamed())):
         np.testing.assert_allclose(row.values["audio"].waveform[0], tone(440, 22_050), atol=1e-3)
 
 
@@ -163,16 +139,16 @@ def test_too_long_a_sound_is_refused_before_it_is_decoded(tmp_path, monkeypatch)
     def never(*_):
         raise AssertionError("it was decoded")
 
-    files = write(tmp_path, {"1.wav": WAV})
-    assert len(read(load_format("audiofolder")(max_s=0.5), files)[0].values) == 1
+    files = written(tmp_path, {"1.wav": WAV})
+    assert len(rows_of(load_format("audiofolder")(max_s=0.5), files)[0].values) == 1
     monkeypatch.setattr(sounds, "_blocks", never)
-    (bad,) = read(load_format("audiofolder")(max_s=0.4), files)
+    (bad,) = rows_of(load_format("audiofolder")(max_s=0.4), files)
     assert bad.reason == "the sound has 0.5 s or more, max_s is 0.4"
 
 
 def test_too_long_a_sound_of_unknown_length_is_refused_while_it_is_decoded(tmp_path, monkeypatch):
     monkeypatch.setattr(sounds, "BLOCK_VALUES", 1000)
-    rows = read(load_format("audiofolder")(max_s=0.1), write(tmp_path, streamed()))
+    rows = rows_of(load_format("audiofolder")(max_s=0.1), written(tmp_path, streamed()))
     assert [row.reason for row in rows] == [
         "the sound has 0.1 s or more, max_s is 0.1",
         "the sound has 0.5 s or more, max_s is 0.1",  # of a WAV, libsndfile knows its file's length
@@ -188,16 +164,16 @@ def test_damage_anywhere_in_a_sound_never_stops_the_import(tmp_path):
             for _ in range(number):
                 damaged[rng.integers(0, min(200, len(damaged)))] = rng.integers(0, 256)
             contents[f"{number:02}/{name.replace('/', '-')}"] = bytes(damaged)
-    rows = read(load_format("audiofolder")(max_s=60), write(tmp_path, contents))
+    rows = rows_of(load_format("audiofolder")(max_s=60), written(tmp_path, contents))
     assert len(rows) == len(contents)
     assert any(isinstance(row, BadRow) for row in rows)
 
 
 def test_a_folder_without_sounds_and_wrong_options_are_refused(tmp_path):
     with pytest.raises(DataError, match=r"holds no sound \(.wav, .flac, .ogg, .mp3\) but 1 .txt file"):
-        load_format("audiofolder")().columns(write(tmp_path, {"a.txt": b"x"}))
+        load_format("audiofolder")().columns(written(tmp_path, {"a.txt": b"x"}))
     with pytest.raises(DataError, match="holds no sound that can be read"):
-        load_format("audiofolder")(mono=False).columns(write(tmp_path, {"a.wav": b"x"}))
+        load_format("audiofolder")(mono=False).columns(written(tmp_path, {"a.wav": b"x"}))
     for options in ({"rate_hz": 0}, {"max_s": 0}, {"channels": 2}):
         with pytest.raises(ValidationError):
             load_format("audiofolder")(**options)
@@ -224,7 +200,7 @@ VOICES = {
 def ljspeech(root, top="", table=None):
     content = "\n".join(LINES).encode() if table is None else table
     contents = {**VOICES, "metadata.csv": content}
-    return write(root, {top + name: content for name, content in contents.items()})
+    return written(root, {top + name: content for name, content in contents.items()})
 
 
 @pytest.mark.parametrize("top", ["", "LJSpeech-1.1/"])
@@ -234,7 +210,7 @@ def test_ljspeech_comes_in_line_by_line(tmp_path, monkeypatch, top, step_bytes):
     files, reader = ljspeech(tmp_path, top), load_format("ljspeech")()
     assert reader.columns(files)["audio"].rate_hz == 22_050
     assert reader.columns(files)["text"].kind == "text"
-    rows = read(reader, files)
+    rows = rows_of(reader, files)
     assert [row.key for row in rows] == [f"{top}metadata.csv:{n}" for n in range(1, 9)]
     good = {int(row.key[-1]): row.values for row in rows if not isinstance(row, BadRow)}
     assert {number: values["text"] for number, values in good.items()} == {
@@ -256,14 +232,14 @@ def test_ljspeech_comes_in_line_by_line(tmp_path, monkeypatch, top, step_bytes):
 
 def test_ljspeech_gives_the_text_as_it_was_written_and_another_rate(tmp_path):
     reader = load_format("ljspeech")(normalised=False, rate_hz=16_000)
-    values = read(reader, ljspeech(tmp_path))[1].values
+    values = rows_of(reader, ljspeech(tmp_path))[1].values
     assert values["text"] == "Printing in 1452, at 5%"
     np.testing.assert_allclose(values["audio"].waveform, [tone(440, 16_000)], atol=1e-3)
 
 
 def test_ljspeech_passes_over_a_byte_order_mark_and_tells_what_is_not_utf8(tmp_path):
     table = b"\xef\xbb\xbfLJ001-0001|a|a\r\nLJ001-0002|\xff|\xff\r\n../wavs/LJ001-0001|c|c\r\n"
-    good, latin, outside = read(load_format("ljspeech")(), ljspeech(tmp_path, table=table))
+    good, latin, outside = rows_of(load_format("ljspeech")(), ljspeech(tmp_path, table=table))
     assert good.values["text"] == "a"
     assert latin.reason == "the line is not UTF-8 (byte 0xff)"
     assert outside.reason == "wavs/../wavs/LJ001-0001.wav is missing"
@@ -276,4 +252,4 @@ def test_ljspeech_passes_over_a_byte_order_mark_and_tells_what_is_not_utf8(tmp_p
 ])  # fmt: skip
 def test_what_is_no_ljspeech_is_told(tmp_path, contents, message):
     with pytest.raises(DataError, match=message):
-        load_format("ljspeech")().columns(write(tmp_path, contents))
+        load_format("ljspeech")().columns(written(tmp_path, contents))

@@ -7,9 +7,7 @@ import json
 import pickle
 import re
 import shutil
-from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -21,6 +19,7 @@ import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image as pil
+from reading import files_of, rows_of
 
 from genloom import (
     Audio,
@@ -46,35 +45,14 @@ from genloom_platform.data.formats.jsonl import JsonLines
 from genloom_platform.data.formats.parquet import ParquetFiles
 
 
-@dataclass
-class Folder:
-    """The files of a folder, or one file."""
-
-    path: Path
-
-    @property
-    def url(self):
-        return str(self.path)
-
-    @property
-    def sizes(self):
-        if self.path.is_file():
-            return {self.path.name: self.path.stat().st_size}
-        found = sorted(file for file in self.path.rglob("*") if file.is_file())
-        return {str(file.relative_to(self.path)): file.stat().st_size for file in found}
-
-    def open(self, name):
-        return open(self.path if self.path.is_file() else self.path / name, "rb")
-
-
 def columns(reader, path):
-    return dict(reader.columns(Folder(path)))
+    return dict(reader.columns(files_of(path)))
 
 
 def read(reader, path):
-    files = Folder(path)
+    files = files_of(path)
     reader.columns(files)
-    return [row for unit in reader.units(files) for row in reader.rows(files, unit)]
+    return rows_of(reader, files)
 
 
 def values(rows):
@@ -234,7 +212,7 @@ def test_media_may_lie_beside_the_table_that_names_them(tmp_path):
 
 def test_row_groups_are_units_and_their_rows_keep_their_numbers(tmp_path, monkeypatch):
     pq.write_table(pa.table({"n": range(10)}), tmp_path / "a.parquet", row_group_size=3)
-    files, reader = Folder(tmp_path), ParquetFiles()
+    files, reader = files_of(tmp_path), ParquetFiles()
     assert [(unit.start, unit.stop) for unit in reader.units(files)] == [(0, 4)]
     monkeypatch.setattr("genloom_platform.data.formats.parquet.UNIT_BYTES", 1)
     units = reader.units(files)
@@ -450,7 +428,7 @@ def test_json_lines_are_the_same_however_they_are_cut_into_ranges(
 ):
     path = tmp_path_factory.mktemp("json") / "a.jsonl"
     path.write_text("".join(json.dumps({"text": text}, ensure_ascii=False) + "\n" for text in texts))
-    files, size, reader = Folder(path), path.stat().st_size, JsonLines()
+    files, size, reader = files_of(path), path.stat().st_size, JsonLines()
     edges = sorted({0, size, *(place for place in places if place < size)})
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(lines, "BLOCK_BYTES", block)

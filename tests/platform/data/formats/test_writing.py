@@ -2,14 +2,14 @@
 
 import bz2
 import gzip
-from dataclasses import dataclass
+import re
 from itertools import pairwise
-from pathlib import Path
 from xml.sax.saxutils import escape
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from reading import files_of, rows_of
 
 from genloom import BadRow, TextColumn, Unit
 from genloom.errors import DataError, RequestError
@@ -18,31 +18,10 @@ from genloom_platform.data.formats.text import Text8, TextFiles
 from genloom_platform.data.formats.wikipedia import Wikipedia
 
 
-@dataclass
-class Folder:
-    """The files of a folder, or one file."""
-
-    path: Path
-
-    @property
-    def url(self):
-        return str(self.path)
-
-    @property
-    def sizes(self):
-        if self.path.is_file():
-            return {self.path.name: self.path.stat().st_size}
-        found = sorted(file for file in self.path.rglob("*") if file.is_file())
-        return {str(file.relative_to(self.path)): file.stat().st_size for file in found}
-
-    def open(self, name):
-        return open(self.path if self.path.is_file() else self.path / name, "rb")
-
-
 def read(reader, path):
-    files = Folder(path)
+    files = files_of(path)
     reader.columns(files)
-    return [row for unit in reader.units(files) for row in reader.rows(files, unit)]
+    return rows_of(reader, files)
 
 
 def cut(size, places):
@@ -65,7 +44,7 @@ def test_text_keeps_every_character_in_order(tmp_path):
     assert {len(row.values["text"]) for row in rows[:10]} == {100}
     assert rows[0].key == "a.txt:0000000000"
     assert rows[1].key == f"a.txt:{len(content[:100].encode()):010}"
-    assert TextFiles().columns(Folder(tmp_path)) == {"text": TextColumn()}
+    assert TextFiles().columns(files_of(tmp_path)) == {"text": TextColumn()}
 
 
 def test_a_folder_of_texts_is_one_text_whose_end_is_held_out(tmp_path):
@@ -105,7 +84,7 @@ def test_text_is_the_same_however_it_is_cut_into_ranges(
 ):
     path = tmp_path_factory.mktemp("text") / "a.txt"
     path.write_bytes(content.encode() or b".")
-    files, reader = Folder(path), TextFiles(passage=5, test=share)
+    files, reader = files_of(path), TextFiles(passage=5, test=share)
     size = path.stat().st_size
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(text, "BLOCK_BYTES", block)
@@ -122,7 +101,7 @@ def test_a_large_text_is_read_in_ranges_of_whole_blocks(tmp_path, monkeypatch):
     content = WORDS * (5_000_000 // len(WORDS.encode()))
     (tmp_path / "a.txt").write_text(content)
     (tmp_path / "b.txt").write_text("end")
-    units = TextFiles().units(Folder(tmp_path))
+    units = TextFiles().units(files_of(tmp_path))
     assert [(unit.files[0], unit.start) for unit in units] == [
         ("b.txt", 0), ("a.txt", 0), ("a.txt", 2 << 20), ("a.txt", 4 << 20),
     ]  # fmt: skip
@@ -135,11 +114,28 @@ def test_a_large_text_is_read_in_ranges_of_whole_blocks(tmp_path, monkeypatch):
     (b"abc\xff\xfe", r"a.txt is not UTF-8 text: byte 0xff at offset 3; .*iconv"),
     (b"\x80abc", "byte 0x80 at offset 0"),
     ("abä".encode()[:-1], "byte 0xc3 at offset 2"),
-    (b"", "is empty"),
 ])  # fmt: skip
-def test_what_is_no_text_is_told_with_its_place(tmp_path, content, message):
+def test_what_is_no_text_is_a_bad_row_with_its_place(tmp_path, content, message):
     (tmp_path / "a.txt").write_bytes(content)
-    with pytest.raises(DataError, match=message):
+    (row,) = read(TextFiles(), tmp_path / "a.txt")
+    assert isinstance(row, BadRow)
+    assert row.content == content
+    assert re.search(message, row.reason)
+
+
+def test_a_byte_that_is_no_text_costs_its_passage_alone(tmp_path):
+    (tmp_path / "a.txt").write_bytes(b"abcd" * 256 + b"ab\xff" + b"efgh" * 600)
+    good, bad, *rest = read(TextFiles(), tmp_path / "a.txt")
+    assert good.values["text"] == "abcd" * 256
+    assert isinstance(bad, BadRow)
+    assert "offset 1,026" in bad.reason
+    kept = bad.content.decode(errors="ignore") + "".join(row.values["text"] for row in rest)
+    assert kept == "ab" + "efgh" * 600
+
+
+def test_an_empty_text_is_an_error(tmp_path):
+    (tmp_path / "a.txt").write_bytes(b"")
+    with pytest.raises(DataError, match="is empty"):
         read(TextFiles(), tmp_path / "a.txt")
 
 
@@ -248,7 +244,7 @@ def test_the_articles_of_a_dump_come_in_as_plain_text(tmp_path, name, content):
     rows = read(Wikipedia(), tmp_path)
     assert articles(rows) == EXPECTED
     assert rows[0].key == f"{name}:12"
-    assert set(Wikipedia().columns(Folder(tmp_path))) == {"title", "text"}
+    assert set(Wikipedia().columns(files_of(tmp_path))) == {"title", "text"}
 
 
 def test_short_articles_are_left_out(tmp_path):
@@ -262,7 +258,7 @@ def test_a_multistream_dump_is_the_same_however_it_is_cut_into_ranges(tmp_path_f
     path = tmp_path_factory.mktemp("wiki") / "dump.xml.bz2"
     path.write_bytes(multistream())
     units = [Unit((path.name,), unit.start, unit.stop) for unit in cut(len(multistream()), places)]
-    rows = [row for unit in units for row in Wikipedia().rows(Folder(path), unit)]
+    rows = [row for unit in units for row in Wikipedia().rows(files_of(path), unit)]
     assert articles(rows) == EXPECTED
 
 
@@ -271,7 +267,7 @@ def test_a_multistream_dump_is_read_in_ranges_and_a_single_stream_whole(tmp_path
     (tmp_path / "one.xml.bz2").write_bytes(bz2.compress(DUMP.encode()))
     pieces = [DUMP.encode()[start : start + 700] for start in range(0, len(DUMP.encode()), 700)]
     (tmp_path / "torn.xml.bz2").write_bytes(b"".join(map(bz2.compress, pieces)))  # as pbzip2 does
-    units = {unit.files[0]: unit.stop for unit in Wikipedia().units(Folder(tmp_path))}
+    units = {unit.files[0]: unit.stop for unit in Wikipedia().units(files_of(tmp_path))}
     assert units == {"many.xml.bz2": len(multistream()), "one.xml.bz2": None, "torn.xml.bz2": None}
     assert articles(read(Wikipedia(), tmp_path / "torn.xml.bz2")) == EXPECTED
 

@@ -35,7 +35,6 @@ from genloom_platform.data.formats.values import is_image, sound
 from genloom_platform.data.shards import refuse_pickles
 
 Kind = Literal["text", "class", "number", "id", "image", "audio", "notes", "tensor", "skip"]
-MEDIA = ("image", "audio", "notes")
 ARRAYS = {f"datasets.features.features.Array{n}DExtensionType" for n in (2, 3, 4, 5)}
 KNOWN_EXTENSIONS = {*ARRAYS, "arrow.fixed_shape_tensor"}
 FITTING: dict[str, set[str]] = {

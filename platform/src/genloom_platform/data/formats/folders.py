@@ -61,25 +61,27 @@ class Folders:
         return {name: index for index, name in enumerate(self.classes)}
 
 
-def folders_of(files: Files, suffixes: tuple[str, ...], what: str) -> Folders:
-    """How the files with a suffix lie in folders.
+def folders_of(
+    files: Files, suffixes: tuple[str, ...], what: str, others: tuple[str, ...] = ()
+) -> Folders:
+    """How the files with a suffix lie in folders; those of `others` are looked at beside them.
 
     Raises:
         DataError: There are none, or folders that name splits stand beside others.
     """
-    names = [name for name in files.sizes if name.lower().endswith(suffixes)]
-    if not names:
+    if not any(name.lower().endswith(suffixes) for name in files.sizes):
         raise DataError(
             f"{files.url} holds no {what} ({', '.join(suffixes)}) but {_found(files)}; give a folder or an "
             f"archive that holds some"
         )
+    names = [name for name in files.sizes if name.lower().endswith(suffixes + others)]
     top = _top(names)
     first = {name[top:].partition("/")[0] for name in names if "/" in name[top:]}
     has_splits = bool(first) and all(name.lower() in SPLITS for name in first)
     if not has_splits and len({SPLITS.get(name.lower()) for name in first} - {None}) > 1:
-        others = sorted(name for name in first if name.lower() not in SPLITS)
+        beside = sorted(name for name in first if name.lower() not in SPLITS)
         raise DataError(
-            f"{files.url} holds {', '.join(others[:5])} beside folders that name splits; move out what "
+            f"{files.url} holds {', '.join(beside[:5])} beside folders that name splits; move out what "
             f"belongs to no split, or rename what is a class"
         )
     depth = 1 if has_splits else 0

@@ -9,6 +9,8 @@ from genloom.formats import BadRow, Files, Format, SourceRow, Unit, grouped
 from genloom_platform.data.formats.folders import Folders, folders_of, rows_of
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+OTHERS = (".avif", ".bmp", ".gif", ".heic", ".jp2", ".tif", ".tiff")
+"""Pictures too, but not ones that are kept as they are: bad rows, so that none vanishes unsaid."""
 
 
 class ImageFolder(Format):
@@ -28,12 +30,14 @@ class ImageFolder(Format):
 
     def units(self, files: Files) -> Sequence[Unit]:
         """Groups of files."""
-        return grouped(files, SUFFIXES)
+        return grouped(files, SUFFIXES + OTHERS)
 
     def rows(self, files: Files, unit: Unit) -> Iterator[SourceRow | BadRow]:
         """The files' bytes."""
 
         def read(name: str) -> bytes:
+            if name.lower().endswith(OTHERS):
+                raise ValueError("a picture of this kind is not read; convert it to PNG, JPEG or WebP")
             with files.open(name) as file:
                 return file.read()
 
@@ -41,4 +45,4 @@ class ImageFolder(Format):
 
 
 def _folders(files: Files) -> Folders:
-    return folders_of(files, SUFFIXES, "picture")
+    return folders_of(files, SUFFIXES, "picture", OTHERS)

@@ -18,7 +18,6 @@ from genloom.data import Column
 from genloom.errors import DataError, RequestError, UnknownName
 from genloom.formats import BadRow, Files, Format, SourceRow, Unit
 from genloom_platform.data.formats.columns import (
-    MEDIA,
     Hint,
     Kind,
     column_of,
@@ -30,6 +29,7 @@ from genloom_platform.data.formats.columns import (
 )
 from genloom_platform.data.formats.places import named, where
 from genloom_platform.data.formats.values import Reader, reader_of, text
+from genloom_platform.data.item import MEDIA
 
 LOOKED_AT_ROWS = 1000
 """How many rows are looked at for the first value of each column."""

@@ -14,13 +14,14 @@ from pydantic import Field
 
 from genloom.data import Column, TextColumn
 from genloom.errors import DataError, RequestError
-from genloom.formats import UNIT_BYTES, Files, Format, SourceRow, Unit, grouped, ranges
+from genloom.formats import UNIT_BYTES, BadRow, Files, Format, SourceRow, Unit, grouped, ranges
 from genloom_platform.data.formats.places import named, where
 
 BLOCK_BYTES = 1 << 20
 """What a passage never crosses; a unit is a whole number of them."""
 KEY_DIGITS = 10
 FOREIGN = re.compile(rb"[^a-z ]")
+SURROGATE = re.compile("[\udc80-\udcff]")
 
 
 class TextFiles(Format):
@@ -48,7 +49,7 @@ class TextFiles(Format):
                 units += ranges(files, name)
         return units
 
-    def rows(self, files: Files, unit: Unit) -> Iterator[SourceRow]:
+    def rows(self, files: Files, unit: Unit) -> Iterator[SourceRow | BadRow]:
         """Passages; the key is the offset of the first byte, such that sorted keys give the text."""
         starts: dict[str, int] = {}
         total = 0
@@ -85,7 +86,7 @@ class Text8(Format):
         """Ranges of the file."""
         return ranges(files, self._name(files))
 
-    def rows(self, files: Files, unit: Unit) -> Iterator[SourceRow]:
+    def rows(self, files: Files, unit: Unit) -> Iterator[SourceRow | BadRow]:
         """Passages, as of `TextFiles`."""
         name = self._name(files)
         size = files.sizes[name]
@@ -103,7 +104,7 @@ class Text8(Format):
 
 def _passages(
     files: Files, name: str, unit: Unit, cuts: Mapping[str, int], length: int, alphabet: bool = False
-) -> Iterator[SourceRow]:
+) -> Iterator[SourceRow | BadRow]:
     """The passages of the blocks that start in a unit; `cuts` says where splits begin, in order."""
     size = files.sizes[name]
     digits = max(KEY_DIGITS, len(str(size)))
@@ -118,8 +119,11 @@ def _passages(
         split = [split for split, cut in cuts.items() if cut <= start][-1]
         for first in range(0, len(text), length):
             passage = text[first : first + length]
-            yield SourceRow(f"{name}:{offset:0{digits}}", {"text": passage}, split)
-            offset += len(passage.encode())
+            content = passage.encode(errors="surrogateescape")
+            key = f"{name}:{offset:0{digits}}"
+            fault = _fault(passage, where(files, name), offset)
+            yield BadRow(key, fault, content) if fault else SourceRow(key, {"text": passage}, split)
+            offset += len(content)
 
 
 def _characters(
@@ -153,10 +157,17 @@ def _decode(data: bytes, name: str, start: int, alphabet: bool) -> str:
             f"{name} is not text8, whose alphabet is a to z and the space: byte {foreign[0][0]:#04x} at "
             f"offset {start + foreign.start():,}; give text8 as published, or set alphabet=false for enwik8"
         )
-    try:
-        return data.decode()
-    except UnicodeDecodeError as error:
-        raise DataError(
-            f"{name} is not UTF-8 text: byte {data[error.start]:#04x} at offset {start + error.start:,}; "
-            f"convert it first (iconv -f ENCODING -t UTF-8)"
-        ) from error
+    # A byte that is no UTF-8 becomes a lone surrogate: it costs the passage that it stands in.
+    return data.decode(errors="surrogateescape")
+
+
+def _fault(passage: str, name: str, offset: int) -> str:
+    """What is wrong with a passage, with its place, or nothing."""
+    wrong = SURROGATE.search(passage)
+    if not wrong:
+        return ""
+    at = offset + len(passage[: wrong.start()].encode(errors="surrogateescape"))
+    return (
+        f"{name} is not UTF-8 text: byte {ord(wrong[0]) - 0xDC00:#04x} at offset {at:,}; convert it first "
+        f"(iconv -f ENCODING -t UTF-8)"
+    )
