@@ -93,3 +93,34 @@ class Failing(Autoencoder):
         if model.calls == 2:
             raise ValueError("the third step is too much")
         return super().loss(model, batch)
+
+
+def rows_of(batch):
+    """One number for the rows of a batch and their order."""
+    x = batch["x"].double()
+    places = torch.arange(1, len(x) + 1, dtype=torch.float64)
+    return (x.sum(1) * places).sum() % 1000
+
+
+class Watched(Autoencoder):
+    """Says in a metric which rows it saw."""
+
+    def loss(self, model, batch):
+        loss = super().loss(model, batch)
+        return Loss(loss.value, {"rows": rows_of(batch)})
+
+
+class WatchedPair(Pair):
+    """The same, with two objectives."""
+
+    def reconstruction(self, model, batch):
+        return Loss(super().reconstruction(model, batch).value, {"rows": rows_of(batch)})
+
+
+class Breaking(Watched):
+    """Its loss is NaN on about one batch in forty."""
+
+    def loss(self, model, batch):
+        loss = super().loss(model, batch)
+        broken = int(rows_of(batch)) % 40 == 7
+        return Loss(loss.value * float("nan") if broken else loss.value, loss.metrics)

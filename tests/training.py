@@ -1,8 +1,13 @@
 """Trainings that tests run on several ranks: importable there, by name."""
 
+import contextlib
+
+from examples import Autoencoder
+
 from genloom_platform.config import Checkpoints, RunConfig
 from genloom_platform.store import Store
 from genloom_platform.train import checkpoint
+from genloom_platform.train.saver import Saver
 
 STEPS = 20
 EVERY = 4
@@ -39,14 +44,14 @@ def losses(store_url, kind, cases, settings):
         )
         seen = []
 
-        def report(step, metrics, rate, seen=seen):
-            seen.extend(metrics)
+        def report(engine, news, seen=seen):
+            seen.extend(news.metrics)
             return False
 
         def batches(number, stream=stream):
             return local_batches(stream, number, 1000, dist.get_rank(), dist.get_world_size())
 
-        engine = train(config, kind(), stream.data, batches, report, lambda engine, step: None)
+        engine = train(config, kind(), stream.data, batches, report, lambda *saved: None)
         with engine.gathered() as module:
             whole = dist.get_rank() == 0
             weights = sum(p.double().abs().sum().item() for p in module.parameters()) if whole else 0
@@ -55,7 +60,28 @@ def losses(store_url, kind, cases, settings):
     return found
 
 
-def session(url, kind, run, steps, stage=1, stop_at=None):
+def load_directly(url, run, step):
+    """Load a checkpoint without looking first whether it is good."""
+    from types import SimpleNamespace
+
+    engine = SimpleNamespace(rank=0, world=1, replicates=True, config=run_config())
+    return checkpoint.load(Store(url), run, engine, step)
+
+
+def on_a_full_disk(url, folder):
+    """Train on a disk that is full once the first checkpoint is committed."""
+
+    def fill(news):
+        store = Store(url)
+        if news.step == EVERY + 2 and checkpoint.find(store, "full").step:
+            with contextlib.suppress(OSError), open(f"{folder}/filler", "wb", buffering=0) as file:
+                while file.write(b"x" * 4096):
+                    pass
+
+    return session(url, Autoencoder, "full", STEPS, on_report=fill)
+
+
+def session(url, kind, run, steps, stage=1, stop_at=None, on_report=lambda news: None, **settings):
     """Train a run to a step, from where it stands; returns the losses seen and the checkpoints kept."""
     import torch.distributed as dist
 
@@ -64,27 +90,32 @@ def session(url, kind, run, steps, stage=1, stop_at=None):
     from genloom_platform.train.loop import train
 
     store = Store(url)
-    config = RunConfig(
-        generator={"name": "example"}, data="digits", steps=steps, global_batch=32, log_every=1,
-        average=0.9, checkpoint=Checkpoints(every=EVERY, keep=2),
-        deepspeed={"zero_optimization": {"stage": stage, "stage3_param_persistence_threshold": 0}},
-    )  # fmt: skip
+    zero = {"stage": stage, "stage3_param_persistence_threshold": 0} | settings.pop("zero", {})
+    defaults = {
+        "generator": {"name": "example"}, "data": "digits", "global_batch": 24, "log_every": 1, "average": 0.9,
+        "checkpoint": Checkpoints(every=EVERY, keep=2), "deepspeed": {"zero_optimization": zero},
+    }  # fmt: skip
+    config = RunConfig(steps=steps, **(defaults | settings))
     stream = Stream(store, manifests.load(store, "digits"), kind(), config.global_batch, config.seed)
-    seen = {}
+    seen, savers = {}, []
 
-    def report(step, metrics, rate):
-        seen[step] = metrics[-1]
-        return step == stop_at
+    def report(engine, news):
+        seen[news.step] = news.metrics[-1]
+        on_report(news)
+        return news.step == stop_at
 
     def resume(engine):
-        newest = checkpoint.newest(store, run)
-        return checkpoint.load(store, run, engine, newest) if newest else 0
+        savers.append(Saver(store, run, engine))
+        found = checkpoint.find(store, run)
+        return checkpoint.load(store, run, engine, found.step) if found.step else 0
 
     def batches(number):
         return local_batches(stream, number, 1000, dist.get_rank(), dist.get_world_size())
 
-    train(
-        config, kind(), stream.data, batches, report,
-        lambda engine, step: checkpoint.save(store, run, engine, step), resume,
-    )  # fmt: skip
+    def save(engine, step, metrics):
+        savers[0].save(step, metrics)
+
+    train(config, kind(), stream.data, batches, report, save, resume)
+    savers[0].wait()
+    dist.barrier()
     return seen, store.names(checkpoint.folder(run))

@@ -20,7 +20,7 @@ def test_all_errors_come_at_once_with_value_rule_and_remedy(digits_store):
     assert "give 1 or more" in found["steps"]
     assert "use precision instead" in found["deepspeed.bf16"]
     assert "give more than 0" in found["optimizer.lr"]
-    assert "'fp32' or 'bf16'" in found["precision"]
+    assert "'bf16' or 'fp16'" in found["precision"]
     assert "did you mean 'digits'" in found["data"]
     assert "generator.scal" in found
 

@@ -69,6 +69,33 @@ def require(cpus: float, gpus: float) -> None:
             )
 
 
+def slots(cpus: float, gpus: float) -> int:
+    """How many workers the cluster has room for now, each of which takes so much of one node.
+
+    Nodes that are about to go count for nothing, and one CPU is left to the data stream.
+    """
+    import ray
+
+    leaving = draining()
+    per_node: dict[str, Mapping[str, float]] = ray._private.state.available_resources_per_node()  # type: ignore[attr-defined]
+    free = {node: dict(found) for node, found in per_node.items() if node not in leaving}
+    room = sum(_fitting(found, cpus, gpus) for found in free.values())
+    spare = sum(found.get("CPU", 0) - _fitting(found, cpus, gpus) * cpus for found in free.values())
+    return room if spare >= CPUS_FOR_DATA or not room else room - 1
+
+
+def _fitting(found: Mapping[str, float], cpus: float, gpus: float) -> int:
+    counts = [found.get(kind, 0) // each for kind, each in (("CPU", cpus), ("GPU", gpus)) if each]
+    return int(min(counts, default=0))
+
+
+def draining() -> set[str]:
+    """The nodes that have been told to go: a spot machine, or one that the autoscaler takes away."""
+    import ray
+
+    return set(ray._private.state.state.get_draining_nodes() or {})  # type: ignore[attr-defined]
+
+
 def _environment() -> dict[str, str]:
     """What a worker's environment needs beyond the node's own."""
     wanted = ("GENLOOM_STORE", "GENLOOM_TRACKING", "AWS_ENDPOINT_URL", "AWS_REGION", "PYTHONPATH")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 
 import genloom
 from genloom import registry
@@ -17,27 +17,40 @@ from genloom.problems import problems_of
 from genloom_platform.data import manifest as manifests
 from genloom_platform.settings import Settings
 from genloom_platform.store import Store
-
-OWNED_BY_THE_RUN = {
-    "train_batch_size": "global_batch",
-    "train_micro_batch_size_per_gpu": "accumulate",
-    "gradient_accumulation_steps": "accumulate",
-    "optimizer": "optimizer",
-    "bf16": "precision",
-    "fp16": "precision",
-    "torch_autocast": "precision",
-    "gradient_clipping": "clip",
-}
-"""Keys of DeepSpeed's JSON that the run states in a key of its own."""
+from genloom_platform.train.schedules import Schedule
 
 
 class Scale(Settings):
     """How many workers train, and what each is given."""
 
-    workers: int = Field(1, ge=1)
-    """Data-parallel workers."""
+    workers: int | tuple[int, int] = Field(default=1)
+    """Data-parallel workers; two numbers are the fewest and the most, as in `[2, 8]`: the run goes on with
+    those that are left, and takes new ones in."""
     cpus_per_worker: float = Field(1, gt=0)
     gpus_per_worker: float = Field(0, ge=0)
+
+    @property
+    def fewest(self) -> int:
+        """The fewest workers that may train."""
+        return self.workers if isinstance(self.workers, int) else self.workers[0]
+
+    @property
+    def most(self) -> int:
+        """The most workers that may train."""
+        return self.workers if isinstance(self.workers, int) else self.workers[1]
+
+    @property
+    def elastic(self) -> bool:
+        """Whether the number of workers may change during the run."""
+        return self.fewest < self.most
+
+    @field_validator("workers")
+    @classmethod
+    def _at_least_one(cls, workers: int | tuple[int, int]) -> int | tuple[int, int]:
+        fewest, most = workers if isinstance(workers, tuple) else (workers, workers)
+        if not 1 <= fewest <= most:
+            raise ValueError("must be a number above 0, or the fewest and the most, as in [2, 8]")
+        return workers
 
 
 class Checkpoints(Settings):
@@ -47,6 +60,24 @@ class Checkpoints(Settings):
     """Steps between two checkpoints; the last step always has one."""
     keep: int = Field(2, ge=1)
     """How many of the newest stay."""
+    best: str | None = None
+    """A metric of training, as in `loss`: the checkpoint with its best value stays as well."""
+    best_is: Literal["lowest", "highest"] = "lowest"
+
+
+class Recovery(Settings):
+    """What a run does when something fails."""
+
+    retries: int = Field(default=3, ge=0)
+    """How often it goes on from its newest checkpoint after a failure, since it last came further by one."""
+    hung_s: float = Field(default=60, gt=0)
+    """Seconds without a sign of a worker, or without a step where steps take far less, after which it is
+    killed and replaced."""
+    nan: Literal["stop", "skip", "rollback"] = "stop"
+    """At a loss that is NaN or infinite: fail; leave that update out, at the cost of waiting for each loss;
+    or go back to the newest checkpoint and pass that step's batch over."""
+    nan_limit: int = Field(default=10, ge=1)
+    """How many steps may be passed over in a run."""
 
 
 class RunConfig(Settings):
@@ -73,13 +104,23 @@ class RunConfig(Settings):
     """The greatest norm of a gradient; 0 leaves gradients as they are."""
     average: float | None = Field(None, gt=0, lt=1)
     """Decay of averaged weights, as in 0.999; evaluation and generation then use the average."""
-    precision: Literal["fp32", "bf16"] = "fp32"
+    schedule: Schedule = Field(default_factory=lambda: Schedule.model_validate({}))
+    """How the learning rates go: `{name: cosine, warmup: 100}`."""
+    schedules: dict[str, Schedule] = Field(default_factory=dict)
+    """The same for one objective, by its name, instead of `schedule`."""
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    """What autocast computes in; weights and the optimizer's state stay fp32."""
+    recompute: list[str] = Field(default_factory=list)
+    """Modules whose activations are computed again in the backward pass instead of kept: `[blocks.*]`."""
+    compile: bool = False
+    """Compile the model by `torch.compile`."""
     deepspeed: dict[str, Any] = Field(default_factory=dict)
     """DeepSpeed's own JSON, passed on as it is: `{zero_optimization: {stage: 2}}`."""
     scale: Scale = Field(default_factory=lambda: Scale.model_validate({}))
     checkpoint: Checkpoints = Field(default_factory=lambda: Checkpoints.model_validate({}))
+    recovery: Recovery = Field(default_factory=lambda: Recovery.model_validate({}))
     log_every: int = Field(10, ge=1)
-    """Steps between two reports of metrics."""
+    """Steps between two reports of metrics, at most; slow steps are reported more often."""
     evaluate: bool = True
     """Evaluate the model on the dataset's test split before it is registered."""
     seed: int = Field(0, ge=0)
@@ -93,6 +134,10 @@ class RunConfig(Settings):
     def model_name(self) -> str:
         """The name under which the result is registered."""
         return self.model or self.generator_name
+
+    def schedule_of(self, objective: str) -> Schedule:
+        """The learning-rate schedule of an objective."""
+        return self.schedules.get(objective, self.schedule)
 
     def trainable(self) -> genloom.Trainable:
         """The configured generator."""
@@ -125,13 +170,11 @@ def resolve(values: Mapping[str, Any], store: Store) -> RunConfig:
                 found.facts_for(trainable)
         except RequestError as error:
             whole.append(error)
-    problems += [
-        *_optimizer_problems(config),
-        *_division_problems(config),
-        *_deepspeed_problems(config),
-    ]
+    from genloom_platform import checks
+
+    problems += checks.of_the_run(config)
     if trainable and not any(problem.where.startswith("optimizer") for problem in problems):
-        problems += _objective_problems(config, trainable)
+        problems += checks.of_objectives(config, trainable)
     if len(whole) == 1 and not problems:
         raise whole[0]
     if problems or whole or trainable is None:
@@ -243,55 +286,3 @@ def nest(values: dict[str, Any], path: list[str], value: Any) -> None:
 
 def _without_name(generator: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in generator.items() if key != "name"}
-
-
-def _optimizer_problems(config: RunConfig) -> list[Problem]:
-    problems: list[Problem] = []
-    places = {"optimizer": config.optimizer}
-    places |= {f"optimizers.{name}": settings for name, settings in config.optimizers.items()}
-    for where, settings in places.items():
-        try:
-            genloom.Optimizer.model_validate(settings)
-        except ValidationError as error:
-            problems += problems_of(error, genloom.Optimizer, where)
-    return problems
-
-
-def _objective_problems(config: RunConfig, trainable: genloom.Trainable) -> list[Problem]:
-    """Optimizers for objectives that there are not, and optimizers that torch does not have."""
-    from genloom_platform.train.optimizers import check, settings_of
-
-    objectives = {objective.name: objective for objective in trainable.objectives()}
-    problems = [
-        Problem(
-            f"optimizers.{name}", "", f"{config.generator_name} has no objective {name!r}",
-            f"give one of {', '.join(objectives)}",
-        )
-        for name in config.optimizers
-        if name not in objectives
-    ]  # fmt: skip
-    for objective in objectives.values():
-        fault = check(settings_of(config.optimizer, config.optimizers, objective))
-        if fault and fault not in problems:
-            problems.append(fault)
-    return problems
-
-
-def _division_problems(config: RunConfig) -> list[Problem]:
-    parts = config.scale.workers * config.accumulate
-    if config.global_batch % parts == 0:
-        return []
-    below = config.global_batch // parts * parts
-    near = " or ".join(str(n) for n in (below, below + parts) if n)
-    rule = f"must divide among {config.scale.workers} workers × {config.accumulate} micro batches"
-    return [Problem("global_batch", str(config.global_batch), rule, f"give {near}")]
-
-
-def _deepspeed_problems(config: RunConfig) -> list[Problem]:
-    return [
-        Problem(
-            f"deepspeed.{key}", repr(config.deepspeed[key]), "is set by the run", f"use {ours} instead"
-        )
-        for key, ours in OWNED_BY_THE_RUN.items()
-        if key in config.deepspeed
-    ]

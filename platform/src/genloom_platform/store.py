@@ -214,15 +214,30 @@ class Store:
             elif self.fs.get_file_info(self.path(folder)).type == pafs.FileType.Directory:
                 self.fs.delete_dir(self.path(folder))
 
+    def remove(self, relative: str) -> None:
+        """Remove one file; nothing happens where it is missing."""
+        with self.explained("delete", relative):
+            if self.folder is None:
+                _delete_objects(self.path(relative))
+            elif self.fs.get_file_info(self.path(relative)).type == pafs.FileType.File:
+                self.fs.delete_file(self.path(relative))
+
+    def digest(self, relative: str) -> str:
+        """The SHA-256 of a file."""
+        digest = hashlib.sha256()
+        with (
+            self.explained("read", relative),
+            self.fs.open_input_stream(self.path(relative), compression=None) as source,
+        ):
+            while block := source.read(1 << 22):
+                digest.update(block)
+        return digest.hexdigest()
+
     def check_writable(self) -> None:
         """Raise StoreError where nothing can be written, before any work is done."""
         probe = f".probe-{os.getpid()}"
         self.write(probe, b"")
-        with self.explained("delete", probe):
-            if self.folder is None:
-                _delete_objects(self.path(probe))
-            else:
-                self.fs.delete_file(self.path(probe))
+        self.remove(probe)
 
     @contextmanager
     def explained(self, verb: str, relative: str) -> Generator[None]:

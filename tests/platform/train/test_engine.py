@@ -14,12 +14,12 @@ def plain(store, kind, average=None):
     """The same training by hand: one process, no engine."""
     from genloom_platform.data import manifest as manifests
     from genloom_platform.data.stream import Stream, local_batches, to_batch
-    from genloom_platform.train.engine import _seed
+    from genloom_platform.train.micro import seed_everything
 
     config, generator = run_config(), kind()
     stream = Stream(store, manifests.load(store, "digits"), generator, config.global_batch, config.seed)
     batches = local_batches(stream, 0, 1000)
-    torch.manual_seed(_seed(config.seed, "weights"))
+    seed_everything(config.seed, "weights")
     model = generator.build(stream.data)
     objectives = generator.objectives()
     parts = {o.name: model.get_submodule(o.parts[0]) if o.parts else model for o in objectives}

@@ -113,7 +113,9 @@ def test_a_run_in_s3_is_like_any_other(s3, tmp_path, monkeypatch):
     import_dataset(store, "digits", None, None, {})
     trained = launch.train(store, a_run(store, 10))
     assert trained.model.metrics["accuracy"] > 0
-    assert store.names(f"runs/{trained.run.name}") == ["checkpoints", "logs", "run.json", "status.json"]
+    assert store.names(f"runs/{trained.run.name}") == [
+        "checkpoints", "history.json", "logs", "run.json", "status.json",
+    ]  # fmt: skip
 
 
 def test_a_corrupt_shard_stops_a_run_before_it_starts(tmp_path):

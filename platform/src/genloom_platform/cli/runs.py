@@ -1,4 +1,4 @@
-"""`genloom runs`: list, show."""
+"""`genloom runs`: list, show, logs, stop."""
 
 from typing import Annotated
 
@@ -40,7 +40,12 @@ def show(run: Annotated[str, typer.Argument(help="The run's name.")]) -> None:
 
     store = Store()
     found, status = runs.find(store, run), runs.status(store, run)
-    saved = checkpoint.newest(store, run)
+    saved = checkpoint.committed(store, run)
+    ends = [
+        f"{a.number}: steps {a.from_step:,} to {a.step:,}, {a.workers} "
+        f"worker{'s' if a.workers > 1 else ''}, {a.ending}{': ' + a.message if a.message else ''}"
+        for a in runs.history(store, run)
+    ]
     pairs(
         [
             ("run", found.name),
@@ -48,7 +53,8 @@ def show(run: Annotated[str, typer.Argument(help="The run's name.")]) -> None:
             ("steps", f"{status.step:,} of {found.config.steps:,}"),
             ("metrics", numbers(status.metrics) or "none yet"),
             ("model", status.model or "none yet"),
-            ("checkpoint", f"step {saved.step:,}" if saved else "none yet"),
+            ("checkpoints", f"step {', '.join(f'{s:,}' for s in saved)}" if saved else "none yet"),
+            ("attempts", "\n".join(ends) or "none has ended yet"),
             ("dataset", found.dataset),
             ("plugin", f"{found.package} {found.package_version}"),
             ("started", f"{found.created_at[:19]} UTC"),
@@ -59,3 +65,44 @@ def show(run: Annotated[str, typer.Argument(help="The run's name.")]) -> None:
             ),
         ]
     )
+
+
+@app.command("logs")
+def logs(
+    run: Annotated[str, typer.Argument(help="The run's name.")],
+    rank: Annotated[int, typer.Option(help="The worker whose log it is.")] = 0,
+    follow: Annotated[bool, typer.Option(help="Go on until the run ends.")] = False,
+) -> None:
+    """What a run's worker printed, the engines' words included."""
+    from genloom_platform.store import Store
+    from genloom_platform.train import logs, runs
+
+    store = Store()
+    runs.find(store, run)
+    for text in logs.read(store, run, rank, follow=follow):
+        typer.echo(text, nl=False)
+
+
+@app.command("stop")
+def stop(run: Annotated[str, typer.Argument(help="The run's name.")]) -> None:
+    """Save a run and end it; `genloom train --resume RUN` goes on."""
+    import time
+
+    from genloom.errors import RequestError
+    from genloom_platform.cli.screen import say
+    from genloom_platform.store import Store
+    from genloom_platform.train import lock, runs
+
+    store = Store()
+    runs.find(store, run)
+    if lock.holder(store, run) is None:
+        state = runs.status(store, run).state
+        raise RequestError(
+            f"no process is writing the run {run}; it is {state if state != 'running' else 'cut off'}"
+        )
+    runs.ask_to_stop(store, run)
+    say(f"asked {run} to save and end …")
+    while lock.holder(store, run):
+        time.sleep(0.5)
+    status = runs.status(store, run)
+    say(f"{run} is {status.state} at step {status.step:,}; go on with: genloom train --resume {run}")

@@ -37,7 +37,13 @@ def train(
         if source or overrides or data or workers or name or dry_run:
             raise RequestError("--resume goes on with the run as it was; give no other setting")
         with Display(store) as display:
-            trained = launch.resume(store, resume, on_start=display.start, on_report=display.report)
+            trained = launch.resume(
+                store,
+                resume,
+                on_start=display.start,
+                on_report=display.report,
+                on_event=display.event,
+            )
     else:
         if source is None:
             raise RequestError(
@@ -52,7 +58,12 @@ def train(
             return
         with Display(store) as display:
             trained = launch.train(
-                store, config, name=name, on_start=display.start, on_report=display.report
+                store,
+                config,
+                name=name,
+                on_start=display.start,
+                on_report=display.report,
+                on_event=display.event,
             )
     if trained.model is None:
         say(

@@ -6,6 +6,8 @@ models/<name>/<run>/model.json          written last
 
 import datetime
 import tempfile
+from collections.abc import Generator
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -67,6 +69,19 @@ class Release(Facts):
             ) from error
 
 
+@contextmanager
+def _apart(module: Any) -> Generator[None]:
+    """Give each parameter memory of its own: under ZeRO all lie in one buffer, which looks like tied weights."""
+    kept = [(parameter, parameter.data) for parameter in module.parameters()]
+    for parameter, data in kept:
+        parameter.data = data.detach().to("cpu", copy=True)
+    try:
+        yield
+    finally:
+        for parameter, data in kept:
+            parameter.data = data
+
+
 def export(store: Store, run: str, config: RunConfig, module: Any, manifest: Manifest) -> None:
     """Write the weights of a run's module, and their description."""
     from safetensors.torch import save_model
@@ -75,7 +90,8 @@ def export(store: Store, run: str, config: RunConfig, module: Any, manifest: Man
     place = f"models/{identifier('model', config.model_name)}/{run}"
     with tempfile.TemporaryDirectory(prefix="genloom-export-") as scratch:
         local = Path(scratch) / WEIGHTS
-        save_model(module, str(local))
+        with _apart(module):
+            save_model(module, str(local))
         size_bytes, sha256 = store.upload(local, f"{place}/{WEIGHTS}")
     release = Release(
         name=config.model_name,

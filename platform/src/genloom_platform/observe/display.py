@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from genloom_platform.store import Store
-from genloom_platform.train.inbox import Report
+from genloom_platform.train.progress import Report
 from genloom_platform.train.runs import Run
 
 PLAIN_LINES = 4
@@ -56,20 +56,26 @@ class Display:
         """A run begins, or goes on from a step."""
         self._run, self._begun = run, time.monotonic()
         begins = f" from step {step:,}" if step else ""
-        workers = run.config.scale.workers
+        scale = run.config.scale
+        workers = f"{scale.fewest} to {scale.most}" if scale.elastic else f"{scale.most}"
         self._console.print(
             f"run {run.name}: {run.config.generator_name} on {run.dataset}, {run.config.steps:,} steps, "
-            f"{workers} worker{'s' if workers > 1 else ''}{begins}"
+            f"{workers} worker{'s' if scale.most > 1 else ''}{begins}"
         )
         self._progress.update(
             self._task, description="training", total=run.config.steps, completed=step
         )
 
+    def event(self, message: str) -> None:
+        """The run has met something."""
+        self._console.print(f"  {message}")
+
     def report(self, report: Report) -> None:
         """The workers have come further."""
         assert self._run
         steps = self._run.config.steps
-        losses = "  ".join(f"{name} {value:.4g}" for name, value in report.metrics[-1].items())
+        last = report.metrics[-1] if report.metrics else {}
+        losses = "  ".join(f"{name} {value:.4g}" for name, value in last.items())
         figures = f"{losses}  {report.rows_per_s:,.0f} rows/s"
         self._progress.update(self._task, completed=report.step, figures=figures)
         if not self._console.is_terminal and report.step * PLAIN_LINES // steps > self._shown:

@@ -7,7 +7,7 @@ from typing import Any
 from genloom_platform.config import RunConfig
 from genloom_platform.data.manifest import Manifest
 from genloom_platform.models.registry import Registry
-from genloom_platform.train.inbox import Report
+from genloom_platform.train.progress import Report
 
 EXPERIMENT = "genloom"
 MAX_METRICS = 1000
@@ -49,6 +49,7 @@ class Tracking:
             for key, value in step.items()
         ]
         rows.append(Metric("rows_per_s", report.rows_per_s, now, report.step))
+        rows += [Metric(f"seconds/{k}", v, now, report.step) for k, v in report.seconds.items()]
         for at in range(0, len(rows), MAX_METRICS):
             self._client.log_batch(self.run_id, metrics=rows[at : at + MAX_METRICS])
 

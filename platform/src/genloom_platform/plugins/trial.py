@@ -20,6 +20,7 @@ from typing import Any
 import genloom
 from genloom.data import Facts
 from genloom.testing.rules import told
+from genloom_platform.train.progress import Report
 
 STAGES = (1, 2, 3)
 WORLDS = (1, 2)
@@ -133,11 +134,14 @@ def _work(rank: int, world: int, job: Job) -> None:
 
 def _train(job: Job, world: int, stage: int) -> Stage:
     """Train at one stage, then once more from the checkpoint in the middle."""
+    import torch.distributed as dist
+
     from genloom_platform.data import manifest
     from genloom_platform.data.stream import Columns, Stream, local_batches
     from genloom_platform.store import Store
     from genloom_platform.train import checkpoint
     from genloom_platform.train.loop import train
+    from genloom_platform.train.saver import Saver
 
     trainable, store = job.subject.load(), Store(job.folder)
     config = _config(job, stage)
@@ -148,13 +152,17 @@ def _train(job: Job, world: int, stage: int) -> Stage:
     def batches(start: int) -> Iterator[Columns]:
         return local_batches(stream, start, end, rank, world)
 
-    def save(engine: Any, step: int) -> None:
-        checkpoint.save(store, run, engine, step)
+    savers: list[Saver] = []
+
+    def save(engine: Any, step: int, metrics: dict[str, float]) -> None:
+        if not savers:
+            savers.append(Saver(store, run, engine))
+        savers[0].save(step, metrics)
 
     def resume(engine: Any) -> int:
-        place = f"{checkpoint.folder(run)}/{STOP:08d}/manifest.json"
-        middle = checkpoint.Checkpoint.model_validate_json(store.read(place))
-        return checkpoint.load(store, run, engine, middle)
+        savers[0].wait()
+        dist.barrier()  # rank 0 commits for all
+        return checkpoint.load(store, run, engine, STOP)
 
     whole, rest = Losses(trainable), Losses(trainable)
     engine = train(config, trainable, stream.data, batches, whole.note, save)
@@ -176,9 +184,9 @@ class Losses:
         self.steps: list[dict[str, float]] = []
         self._names = [objective.name for objective in trainable.objectives()]
 
-    def note(self, step: int, metrics: list[dict[str, float]], rate: float) -> bool:
+    def note(self, engine: Any, report: Report) -> bool:
         """Take what the loop reports, and let it go on."""
-        self.steps += [{name: values[name] for name in self._names} for values in metrics]
+        self.steps += [{name: values[name] for name in self._names} for values in report.metrics]
         return False
 
 

@@ -4,10 +4,13 @@ Polyak and Juditsky, Acceleration of Stochastic Approximation by Averaging, 1992
 that a short run is not averaged with its first, random weights: decay_t = min(decay, (1 + t) / (10 + t)).
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from genloom_platform.train.holding import Held, Piece, piece_of_partition
 
 
 class Average:
@@ -17,16 +20,19 @@ class Average:
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
-        self._parameters = [p for p in model.parameters() if p.requires_grad]
+        named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+        self._names = [name for name, _ in named]
+        self._parameters = [parameter for _, parameter in named]
         self._decay = decay
-        self._updates = 0
+        self.updates = 0
+        """How often weights were taken in."""
         self._mean = [_held(p).detach().clone().float() for p in self._parameters]
 
     @torch.no_grad()
     def update(self) -> None:
         """Take the present weights into the average."""
-        decay = min(self._decay, (1 + self._updates) / (10 + self._updates))
-        self._updates += 1
+        decay = min(self._decay, (1 + self.updates) / (10 + self.updates))
+        self.updates += 1
         present = [_held(p).float() for p in self._parameters]
         torch._foreach_lerp_(self._mean, present, 1 - decay)  # pyright: ignore[reportPrivateUsage]
 
@@ -39,15 +45,16 @@ class Average:
             held.copy_(mean)
             mean.copy_(present)
 
-    def state(self) -> dict[str, Any]:
-        """What a checkpoint keeps."""
-        return {"updates": self._updates, "mean": self._mean}
-
-    def load(self, state: dict[str, Any]) -> None:
-        """Take up a checkpoint's state."""
-        self._updates = state["updates"]
-        for mean, saved in zip(self._mean, state["mean"], strict=True):
-            mean.copy_(saved)
+    def held(self) -> Iterator[Held]:
+        """What this rank holds of the average, as a checkpoint keeps it."""
+        for name, parameter, mean in zip(self._names, self._parameters, self._mean, strict=True):
+            partitioned = hasattr(parameter, "ds_tensor")
+            piece = (
+                piece_of_partition(parameter, name, 0, mean.numel())
+                if partitioned
+                else Piece(name, 0, 0, mean.numel())
+            )
+            yield Held(mean, {}, (piece,), whole=not partitioned, trained=False)
 
 
 def _held(parameter: nn.Parameter) -> Tensor:

@@ -1,25 +1,34 @@
 """Checkpoints: everything needed to go on exactly where a run was, committed at one stroke.
 
-    runs/<run>/checkpoints/<step>/<files>         every rank's parts, first
-    runs/<run>/checkpoints/<step>/manifest.json   their digests, last: until then there is no checkpoint
+    runs/<run>/checkpoints/<step>/<part>.safetensors   every rank's state, first
+    runs/<run>/checkpoints/<step>/<part>.json          its digest, once it is stored
+    runs/<run>/checkpoints/<step>/manifest.json        all digests, last: until then there is no checkpoint
 
-DeepSpeed's files are pickles, so nothing is loaded whose digest is not the one recorded here.
+Nothing of it is a pickle, and nothing is read into a model whose digest is not the one recorded here.
 """
 
 import datetime
-import tempfile
+import hashlib
+from collections.abc import Container, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-import torch.distributed as dist
 from pydantic import ValidationError
 
 from genloom.data import Facts
-from genloom.errors import GenloomError, TrainingError
+from genloom.errors import GenloomError
 from genloom_platform.store import Store
+from genloom_platform.train.failures import DamagedCheckpoint
 
 if TYPE_CHECKING:
+    from genloom_platform.config import Checkpoints
     from genloom_platform.train.engine import Engine
+
+READ_WHOLE_BYTES = 256 << 20
+"""Checkpoints up to this size are read whole before a run goes on from them; larger ones as they are loaded."""
+MANIFEST = "manifest.json"
 
 
 class File(Facts):
@@ -37,7 +46,36 @@ class Checkpoint(Facts):
     workers: int
     zero_stage: int
     files: dict[str, File]
+    metrics: dict[str, float]
+    """Of the step."""
     created_at: str
+    digest: str = ""
+    """SHA-256 of all that stands above."""
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of all files."""
+        return sum(file.size_bytes for file in self.files.values())
+
+    def signed(self) -> "Checkpoint":
+        """The same with its digest."""
+        text = self.model_dump_json(exclude={"digest"})
+        return self.model_copy(update={"digest": hashlib.sha256(text.encode()).hexdigest()})
+
+
+@dataclass(frozen=True)
+class Found:
+    """Where a run can go on."""
+
+    checkpoint: Checkpoint | None
+    """The newest good one; None where there is none."""
+    damaged: dict[int, str] = field(default_factory=dict[int, str])
+    """What is wrong with newer ones, by step."""
+
+    @property
+    def step(self) -> int:
+        """The step to go on from."""
+        return self.checkpoint.step if self.checkpoint else 0
 
 
 def folder(run: str) -> str:
@@ -45,75 +83,72 @@ def folder(run: str) -> str:
     return f"runs/{run}/checkpoints"
 
 
-def save(store: Store, run: str, engine: "Engine", step: int) -> None:
-    """Save the engine; all ranks call it, and it is committed when it returns on any."""
-    place = f"{folder(run)}/{step:08d}"
-    with tempfile.TemporaryDirectory(prefix="genloom-save-") as scratch:
-        engine.save(Path(scratch))
-        mine = {
-            str(path.relative_to(scratch)): store.upload(path, f"{place}/{path.relative_to(scratch)}")
-            for path in sorted(Path(scratch).rglob("*"))
-            if path.is_file() and path.suffix == ".pt"
-        }
-    everyone: list[dict[str, tuple[int, str]]] = [{} for _ in range(engine.world)]
-    dist.all_gather_object(everyone, mine)
-    if engine.rank == 0:
-        files = {
-            name: File(size_bytes=size_bytes, sha256=sha256)
-            for rank in everyone
-            for name, (size_bytes, sha256) in rank.items()
-        }
-        record = Checkpoint(
-            step=step,
-            workers=engine.world,
-            zero_stage=zero_stage(engine),
-            files=files,
-            created_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        )
-        store.write(f"{place}/manifest.json", record.model_dump_json(indent=1).encode())
-        _prune(store, run, engine.config.checkpoint.keep)
-    dist.barrier()
+def place(run: str, step: int) -> str:
+    """Where the checkpoint of a step is."""
+    return f"{folder(run)}/{step:08d}"
 
 
-def newest(store: Store, run: str) -> Checkpoint | None:
-    """The newest committed checkpoint of a run."""
-    for name in reversed(store.names(folder(run))):
-        path = f"{folder(run)}/{name}/manifest.json"
-        if store.exists(path):
-            try:
-                return Checkpoint.model_validate_json(store.read(path))
-            except ValidationError as error:
-                raise TrainingError(
-                    f"the checkpoint {store.url}/{path} is damaged; delete its folder"
-                ) from error
-    return None
+def committed(store: Store, run: str) -> list[int]:
+    """The steps of a run's committed checkpoints, the newest first."""
+    names = store.names(folder(run))
+    return [int(n) for n in reversed(names) if store.exists(f"{folder(run)}/{n}/{MANIFEST}")]
 
 
-def load(store: Store, run: str, engine: "Engine", checkpoint: Checkpoint) -> int:
-    """Load a checkpoint into the engine; returns the steps that were done.
+def find(store: Store, run: str, without: Container[int] = ()) -> Found:
+    """The newest good checkpoint of a run, and what is wrong with those that are newer.
+
+    Args:
+        store: Where the run is.
+        run: Its name.
+        without: Steps of checkpoints that are known to be damaged.
+    """
+    damaged: dict[int, str] = {}
+    for step in committed(store, run):
+        if step in without:
+            continue
+        try:
+            checkpoint = read(store, run, step)
+            _check(store, run, checkpoint)
+        except DamagedCheckpoint as error:
+            damaged[step] = error.why
+        else:
+            return Found(checkpoint, damaged)
+    return Found(None, damaged)
+
+
+def read(store: Store, run: str, step: int) -> Checkpoint:
+    """The record of a committed checkpoint.
 
     Raises:
-        TrainingError: It was written by another number of workers or ZeRO stage, or is damaged.
+        DamagedCheckpoint: It is not as it was written.
     """
-    if (checkpoint.workers, checkpoint.zero_stage) != (engine.world, zero_stage(engine)):
-        raise TrainingError(
-            f"{run} was saved by {checkpoint.workers} workers at ZeRO stage {checkpoint.zero_stage}, and "
-            f"this is {engine.world} at stage {zero_stage(engine)}; resume with the same of both"
-        )
-    place = f"{folder(run)}/{checkpoint.step:08d}"
-    with tempfile.TemporaryDirectory(prefix="genloom-load-") as scratch:
-        for name, file in checkpoint.files.items():
-            try:
-                sha256 = store.download(f"{place}/{name}", Path(scratch) / name)
-            except (FileNotFoundError, GenloomError) as error:
-                raise TrainingError(_damage(store, place, name, "cannot be read")) from error
-            if sha256 != file.sha256:
-                raise TrainingError(
-                    _damage(store, place, name, "has another digest than when it was saved")
-                )
-        engine.load(Path(scratch))
-        dist.barrier()
-    return checkpoint.step
+    path = f"{place(run, step)}/{MANIFEST}"
+    try:
+        checkpoint = Checkpoint.model_validate_json(store.read(path))
+    except (FileNotFoundError, ValidationError) as error:
+        raise DamagedCheckpoint(step, f"{store.url}/{path} cannot be read") from error
+    if checkpoint.signed().digest != checkpoint.digest or checkpoint.step != step:
+        raise DamagedCheckpoint(step, f"{store.url}/{path} has another digest than when it was saved")
+    return checkpoint
+
+
+def load(store: Store, run: str, engine: "Engine", step: int) -> int:
+    """Load a checkpoint into the engine, whatever the number of ranks and the ZeRO stage; returns its step.
+
+    Raises:
+        DamagedCheckpoint: A file is not what was saved. It has not been read into the model.
+        TrainingError: It is not of this model.
+    """
+    from genloom_platform.train.snapshot import Parts
+
+    checkpoint = read(store, run, step)
+    with TemporaryDirectory(prefix="genloom-load-") as scratch:
+        paths = [
+            _verified(store, run, checkpoint, name, Path(scratch))
+            for name in _needed(checkpoint, engine)
+        ]
+        engine.load(Parts(paths), step)
+    return step
 
 
 def zero_stage(engine: "Engine") -> int:
@@ -121,16 +156,69 @@ def zero_stage(engine: "Engine") -> int:
     return int(engine.config.deepspeed.get("zero_optimization", {}).get("stage", 0))
 
 
-def _prune(store: Store, run: str, keep: int) -> None:
-    committed = [
-        name for name in store.names(folder(run)) if store.exists(f"{folder(run)}/{name}/manifest.json")
-    ]
-    for name in committed[:-keep]:
-        store.delete(f"{folder(run)}/{name}")
+def prune(store: Store, run: str, settings: "Checkpoints") -> None:
+    """Delete what is neither among the newest nor the best; each loses its manifest first."""
+    steps = committed(store, run)
+    kept = set(steps[: settings.keep])
+    if settings.best:
+        kept |= set(_best(store, run, steps, settings))
+    for step in set(steps) - kept:
+        store.remove(f"{place(run, step)}/{MANIFEST}")
+        store.delete(place(run, step))
 
 
-def _damage(store: Store, place: str, name: str, fault: str) -> str:
-    return (
-        f"the checkpoint {store.url}/{place} is damaged: {name} {fault}; "
-        f"delete its folder to go on from the one before"
-    )
+def _best(store: Store, run: str, steps: list[int], settings: "Checkpoints") -> list[int]:
+    """The step with the best value of a metric, if any has one."""
+    values: dict[int, float] = {}
+    for step in steps:
+        try:
+            values[step] = read(store, run, step).metrics[str(settings.best)]
+        except (DamagedCheckpoint, KeyError):
+            continue
+    choose = min if settings.best_is == "lowest" else max
+    return [choose(values, key=lambda step: values[step])] if values else []
+
+
+def _needed(checkpoint: Checkpoint, engine: "Engine") -> Iterator[str]:
+    """The files that this rank reads: its own where the layout is the same, else all."""
+    same = checkpoint.workers == engine.world and checkpoint.zero_stage == zero_stage(engine)
+    for name in checkpoint.files:
+        part = name.partition(".")[0]
+        if not same or engine.replicates or part in (f"rank-{engine.rank}", "rest"):
+            yield name
+
+
+def _verified(store: Store, run: str, checkpoint: Checkpoint, name: str, scratch: Path) -> Path:
+    """A file of a checkpoint on this disk, once its digest has been found right."""
+    path = f"{place(run, checkpoint.step)}/{name}"
+    try:
+        sha256 = store.digest(path) if store.folder else store.download(path, scratch / name)
+    except (FileNotFoundError, GenloomError) as error:
+        raise DamagedCheckpoint(checkpoint.step, f"{store.url}/{path} cannot be read") from error
+    if sha256 != checkpoint.files[name].sha256:
+        raise DamagedCheckpoint(
+            checkpoint.step, f"{store.url}/{path} has another digest than when it was saved"
+        )
+    return store.folder / path if store.folder else scratch / name
+
+
+def _check(store: Store, run: str, checkpoint: Checkpoint) -> None:
+    """Raise DamagedCheckpoint where a file is missing or cut; small checkpoints are read whole."""
+    sizes = store.sizes(place(run, checkpoint.step))
+    for name, file in checkpoint.files.items():
+        path = f"{store.url}/{place(run, checkpoint.step)}/{name}"
+        if name not in sizes:
+            raise DamagedCheckpoint(checkpoint.step, f"{path} is missing")
+        if sizes[name] != file.size_bytes:
+            raise DamagedCheckpoint(
+                checkpoint.step, f"{path} has {sizes[name]:,} bytes of {file.size_bytes:,}"
+            )
+    if checkpoint.size_bytes <= READ_WHOLE_BYTES:
+        with TemporaryDirectory(prefix="genloom-check-") as scratch:
+            for name in checkpoint.files:
+                _verified(store, run, checkpoint, name, Path(scratch))
+
+
+def now() -> str:
+    """The time, as records keep it."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

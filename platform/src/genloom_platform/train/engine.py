@@ -5,27 +5,33 @@ That gives the same losses at every ZeRO stage, with double backward and with se
 and no generator has to know of DeepSpeed.
 """
 
-import hashlib
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import deepspeed
+import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
 import genloom
-from genloom.errors import PluginError, TrainingError
+from genloom.errors import PluginError
 from genloom_platform.config import RunConfig
-from genloom_platform.train import optimizers
+from genloom_platform.train import optimizers, recompute
 from genloom_platform.train.average import Average
+from genloom_platform.train.failures import NonFiniteLoss
+from genloom_platform.train.holding import Held, held, refresh
+from genloom_platform.train.micro import scalar, seed_everything, split
 from genloom_platform.train.parts import Part, parts_of, remaining_state
-
-TAG = "state"
-HELD = -1
-"""Stands among the modules that use a parameter, for DeepSpeed not to release it."""
+from genloom_platform.train.sharding import (
+    AUTOCAST,
+    deepspeed_config,
+    loss_scaler,
+    lower_scale_on_overflow,
+    whole_weights,
+)
+from genloom_platform.train.snapshot import AVERAGE, REST, SCALER, Parts, State, state_of
 
 # DeepSpeed would compile a shared-memory all-reduce when it starts on a CPU: a minute and a compiler for what
 # only its inference calls. There is no setting for it.
@@ -39,15 +45,21 @@ class Engine:
         self.config, self.trainable = config, trainable
         self.rank, self.world = dist.get_rank(), dist.get_world_size()
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        torch.manual_seed(_seed(config.seed, "weights"))
+        seed_everything(config.seed, "weights")
         self.model = trainable.build(data).to(self.device)
         self.objectives = list(trainable.objectives())
         self.parts = parts_of(self.model, self.objectives)
         self.rounds = max(objective.repeats for objective in self.objectives)
         """Global batches that a step reads."""
+        self._names = {id(parameter): name for name, parameter in self.model.named_parameters()}
+        recompute.activations(self.model, config.recompute)
         self._engines = {part.objective.name: self._start(part) for part in self.parts}
+        self._rates = {name: rates_of(engine) for name, engine in self._engines.items()}
         self._buffers = [b for b in remaining_buffers(self.model) if b.numel()]
         self.average = Average(self.model, config.average) if config.average else None
+        if config.compile:
+            for module in (*self.model.children(), self.model):  # losses may call either
+                module.compile()
 
     def step(self, number: int, batches: Sequence[genloom.Batch]) -> dict[str, Tensor]:
         """Train every objective once, on its share of the step's batches.
@@ -65,7 +77,8 @@ class Engine:
         for part in self.parts:
             for repeat, batch in enumerate(batches[-part.objective.repeats :]):
                 name = part.objective.name
-                torch.manual_seed(_seed(self.config.seed, f"{number}/{name}/{repeat}/{self.rank}"))
+                seed_everything(self.config.seed, f"{number}/{name}/{repeat}/{self.rank}")
+                self._set_rates(part, number)
                 metrics.update(self._update(part, batch))
         if self.average:
             self.average.update()
@@ -76,6 +89,7 @@ class Engine:
         engine = self._engines[part.objective.name]
         self._train_only(part)
         metrics: dict[str, Tensor] = {}
+        passed = False
         for micro in split(batch, self.config.accumulate):
             # DeepSpeed clears this flag in engine.forward, which plain modules pass by; without it ZeRO-3 with
             # accumulation computes wrong gradients, silently.
@@ -89,11 +103,15 @@ class Engine:
                         f"the objective {part.objective.name!r} returned {type(loss).__name__}; "
                         f"return genloom.Loss(value, metrics)"
                     )
-                engine.backward(loss.value)
-            engine.step()
+                passed = self.config.recovery.nan == "skip" and not self._finite(loss.value)
+                if not passed:
+                    engine.backward(loss.value)
+            if not passed:
+                engine.step()
+                lower_scale_on_overflow(engine)
             for name, value in self._named(part, loss).items():
-                share = _scalar(name, value) / self.config.accumulate
-                metrics[name] = metrics.get(name, torch.zeros(())) + share
+                share = scalar(name, value, self.device) / self.config.accumulate
+                metrics[name] = metrics[name] + share if name in metrics else share
         self._agree_on_buffers()
         return metrics
 
@@ -120,8 +138,25 @@ class Engine:
     def _autocast(self) -> Any:
         # engine.forward would enter it, and plain modules do not pass there.
         return torch.autocast(
-            self.device.type, dtype=torch.bfloat16, enabled=self.config.precision == "bf16"
+            self.device.type,
+            dtype=getattr(torch, AUTOCAST.get(self.config.precision, "bfloat16")),
+            enabled=self.config.precision in AUTOCAST,
         )
+
+    def _finite(self, loss: Tensor) -> bool:
+        """Whether a loss is a number on every rank."""
+        fault = torch.isfinite(loss.detach()).logical_not().float()
+        dist.all_reduce(fault)
+        return fault.item() == 0
+
+    def _set_rates(self, part: Part, step: int) -> None:
+        """The learning rates of a step, by the objective's schedule."""
+        name = part.objective.name
+        factor = self.config.schedule_of(name).factor(step, self.config.steps)
+        for group, rate in zip(
+            self._engines[name].optimizer.param_groups, self._rates[name], strict=True
+        ):
+            group["lr"] = rate * factor
 
     def _agree_on_buffers(self) -> None:
         """Make buffers that a loss may change equal on all ranks: floats by their mean, others as on rank 0."""
@@ -138,38 +173,97 @@ class Engine:
             if not buffer.is_floating_point():
                 dist.broadcast(buffer, 0)
 
-    def mean(self, steps: Sequence[Mapping[str, Tensor]]) -> list[dict[str, float]]:
-        """The metrics of several steps as means over the ranks, by one all-reduce."""
-        names = list(steps[0])
-        table = torch.stack([torch.stack([step[name] for name in names]) for step in steps])
+    def mean(self, steps: Mapping[int, Mapping[str, Tensor]]) -> dict[int, dict[str, float]]:
+        """The metrics of several steps, by step, as means over the ranks, by one all-reduce.
+
+        Raises:
+            NonFiniteLoss: On all ranks, where a loss was NaN or infinite and the run does not pass that over.
+        """
+        if not steps:
+            return {}
+        names = list(next(iter(steps.values())))
+        table = torch.stack([torch.stack([step[name] for name in names]) for step in steps.values()])
         dist.all_reduce(table)
-        return [dict(zip(names, row, strict=True)) for row in (table / self.world).tolist()]
+        rows = (table / self.world).tolist()
+        means = {
+            number: dict(zip(names, row, strict=True)) for number, row in zip(steps, rows, strict=True)
+        }
+        if self.config.recovery.nan != "skip":
+            for number, values in means.items():
+                for part in self.parts:
+                    value = values[part.objective.name]
+                    if not np.isfinite(value):
+                        raise NonFiniteLoss(part.objective.name, str(value), number)
+        return means
+
+    def mean_of(self, values: Mapping[str, float], count: int) -> dict[str, float]:
+        """Some numbers, divided by a count, as means over the ranks."""
+        table = torch.tensor(list(values.values()), dtype=torch.float64, device=self.device)
+        dist.all_reduce(table)
+        return dict(zip(values, (table / self.world / count).tolist(), strict=True))
 
     def any(self, flag: bool) -> bool:
         """Whether the flag is set on any rank; the same answer on all."""
-        vote = torch.tensor(float(flag))
+        vote = torch.tensor(float(flag), device=self.device)
         dist.all_reduce(vote)
         return vote.item() > 0
 
-    def save(self, folder: Path) -> None:
-        """Write this rank's part of a checkpoint."""
-        for name, engine in self._engines.items():
-            (folder / name / TAG).mkdir(parents=True, exist_ok=True)
-            engine.save_checkpoint(str(folder / name), tag=TAG, save_latest=False)
+    def state(self) -> dict[str, State]:
+        """This rank's parts of a checkpoint, by name: live tensors, to be copied before the next step."""
+        own: State = {}
+        for part in self.parts:
+            name = part.objective.name
+            own.update(state_of(name, self._held(part), self.rank, self.world))
+        if self.average:
+            own.update(state_of(AVERAGE, self.average.held(), self.rank, self.world))
+        parts = {f"rank-{self.rank}": own}
         if self.rank == 0:
-            torch.save(remaining_state(self.model, self.parts), folder / "remaining.pt")
-        if self.average:
-            torch.save(self.average.state(), folder / f"average-{self.rank}.pt")
+            parts["rest"] = self._rest()
+        return parts
 
-    def load(self, folder: Path) -> None:
-        """Take up a checkpoint whose digests have been checked."""
-        for name, engine in self._engines.items():
-            path, _ = engine.load_checkpoint(str(folder / name), tag=TAG)
-            if path is None:
-                raise TrainingError(f"the checkpoint has no state of the objective {name!r}")
-        self.model.load_state_dict(torch.load(folder / "remaining.pt", weights_only=True), strict=False)
+    def _rest(self) -> State:
+        """What is the same on every rank, and small."""
+        rest: State = {
+            f"{REST}|{name}": (value, None)
+            for name, value in remaining_state(self.model, self.parts).items()
+        }
         if self.average:
-            self.average.load(torch.load(folder / f"average-{self.rank}.pt", weights_only=True))
+            rest[f"{AVERAGE}|updates"] = (torch.tensor(self.average.updates), None)
+        for name, engine in self._engines.items():
+            scaler = loss_scaler(engine)
+            for key, value in (scaler.state_dict() if scaler else {}).items():
+                rest[f"{SCALER}{name}|{key}"] = (torch.tensor(value, dtype=torch.float64), None)
+        return rest
+
+    def load(self, parts: Parts, step: int) -> None:
+        """Take up the state that was saved after `step` steps, by whatever number of ranks and ZeRO stage."""
+        for part in self.parts:
+            name, engine = part.objective.name, self._engines[part.objective.name]
+            parts.fill(name, self._held(part))
+            refresh(engine)
+            updates = step * part.objective.repeats
+            engine.global_steps, engine.micro_steps = updates, updates * self.config.accumulate
+            engine.global_samples = updates * self.config.global_batch
+            scaler = loss_scaler(engine)
+            saved = {key: value.item() for key, value in parts.values(SCALER + name).items()}
+            if scaler and saved:
+                whole = {key: int(value) if key.startswith("_") or "interval" in key else value
+                         for key, value in saved.items()}  # fmt: skip
+                scaler.load_state_dict(whole)
+        self.model.load_state_dict(parts.values(REST), strict=False)
+        if self.average:
+            parts.fill(AVERAGE, self.average.held())
+            self.average.updates = int(parts.values(AVERAGE)["updates"])
+
+    @property
+    def replicates(self) -> bool:
+        """Whether the ranks hold something of which each saves a share: loading then takes all shares."""
+        held = [each for part in self.parts for each in self._held(part)]
+        held += self.average.held() if self.average else ()
+        return any(each.whole for each in held)
+
+    def _held(self, part: Part) -> list[Held]:
+        return list(held(self._engines[part.objective.name], part.parameters, self._names))
 
     @contextmanager
     def gathered(self) -> Generator[nn.Module]:
@@ -204,72 +298,12 @@ class Engine:
         return engine
 
 
-@contextmanager
-def whole_weights(model: nn.Module, *, enabled: bool) -> Generator[None]:
-    """Keep the weights that ZeRO-3 has partitioned whole, also after a module's backward has passed.
-
-    ZeRO-3 releases a layer's weights once its backward is done; one that is differentiated twice needs
-    them again.
-    """
-    partitioned: list[Any] = [p for p in model.parameters() if hasattr(p, "ds_id")] if enabled else []
-    if not partitioned:
-        yield
-        return
-    absent = [p for p in partitioned if p.ds_status.name == "NOT_AVAILABLE"]
-    if absent:
-        absent[0].all_gather(param_list=absent)
-    for parameter in partitioned:
-        parameter.ds_active_sub_modules.add(HELD)
-    try:
-        yield
-    finally:
-        for parameter in partitioned:
-            parameter.ds_active_sub_modules.discard(HELD)
-        if absent:
-            # Else they would count as present after the step has changed them, and be stale.
-            absent[0].partition(param_list=absent, has_been_updated=False)
-
-
-def deepspeed_config(config: RunConfig, world: int) -> dict[str, Any]:
-    """DeepSpeed's JSON for a run: the user's own, and what the run states in its own keys."""
-    own: dict[str, Any] = {
-        "train_batch_size": config.global_batch,
-        "train_micro_batch_size_per_gpu": config.global_batch // (world * config.accumulate),
-        "gradient_accumulation_steps": config.accumulate,
-        "gradient_clipping": config.clip,
-        "zero_allow_untested_optimizer": True,
-        "steps_per_print": 1 << 62,
-    }
-    if config.precision == "bf16":
-        own["torch_autocast"] = {"enabled": True, "dtype": "bfloat16"}
-    return {**config.deepspeed, **own}
-
-
 def remaining_buffers(model: nn.Module) -> list[Tensor]:
     """The buffers that belong to the model's state."""
     names = set(model.state_dict(keep_vars=True))
     return [buffer for name, buffer in model.named_buffers() if name in names]
 
 
-def split(batch: genloom.Batch, count: int) -> Iterator[genloom.Batch]:
-    """A batch in equal micro batches."""
-    if count == 1:
-        yield batch
-        return
-    pieces = {
-        name: value.chunk(count) if isinstance(value, Tensor) else (value,) * count
-        for name, value in batch.items()
-    }
-    for number in range(count):
-        yield {name: piece[number] for name, piece in pieces.items()}
-
-
-def _scalar(name: str, value: Tensor | float) -> Tensor:
-    scalar = torch.as_tensor(value, dtype=torch.float32).detach().cpu()
-    if scalar.numel() != 1:
-        raise PluginError(f"the metric {name!r} has shape {list(scalar.shape)}; return its mean")
-    return scalar.reshape(())
-
-
-def _seed(seed: int, purpose: str) -> int:
-    return int.from_bytes(hashlib.sha256(f"{seed}/{purpose}".encode()).digest()[:8], "big")
+def rates_of(engine: Any) -> list[float]:
+    """The learning rates that an optimizer was made with, by group."""
+    return [float(group["lr"]) for group in engine.optimizer.param_groups]

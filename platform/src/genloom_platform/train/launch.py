@@ -5,12 +5,9 @@ process shows what they report, until the model is registered.
 """
 
 import datetime
-import shutil
-import tempfile
-import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from genloom import registry as plugins
 from genloom.errors import GenloomError, RequestError, TrainingError
@@ -18,17 +15,23 @@ from genloom_platform import cluster
 from genloom_platform.config import RunConfig
 from genloom_platform.data import manifest as manifests
 from genloom_platform.data import shards
-from genloom_platform.data.stream import ray_dataset
 from genloom_platform.models import release
 from genloom_platform.models.registry import Registry, Version
 from genloom_platform.observe.tracking import Tracking
 from genloom_platform.store import Store
-from genloom_platform.train import checkpoint, runs
-from genloom_platform.train.inbox import Report, start_inbox
+from genloom_platform.train import checkpoint, recovery, runs
+from genloom_platform.train.attempt import Watch, attempt
+from genloom_platform.train.inbox import start_inbox
+from genloom_platform.train.lock import Lock
+from genloom_platform.train.progress import Report
 from genloom_platform.train.runs import Run, Status
-from genloom_platform.train.worker import Job, work
+from genloom_platform.train.worker import Job
 
-POLL_S = 0.2
+ROOM_S = 600.0
+"""How long a run waits for the fewest workers that it may train with."""
+ROOM_POLL_S = 1.0
+SETTLE_S = 10.0
+"""How long an elastic run looks for its most workers before it goes on with fewer."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,7 @@ def train(
     name: str | None = None,
     on_start: Callable[[Run, int], None] = lambda run, step: None,
     on_report: Callable[[Report], None] = lambda report: None,
+    on_event: Callable[[str], None] = lambda message: None,
 ) -> Trained:
     """Start a run and see it through.
 
@@ -57,6 +61,7 @@ def train(
         name: The run's name; made from the generator and the time where None.
         on_start: Called with the run, and the step that it starts from.
         on_report: Called with every report of the workers.
+        on_event: Called with a sentence when the run meets something: a failure, a change of its workers.
 
     Raises:
         RequestError: The dataset does not exist or fit, the name is taken, the cluster is too small.
@@ -80,9 +85,10 @@ def train(
         tracking_id=tracking.start(name, config, manifest),
         created_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds"),
     )
-    runs.create(store, run)
-    on_start(run, 0)
-    return _see_through(store, run, tracking, on_report)
+    with Lock(store, name) as lock:
+        runs.create(store, run)
+        on_start(run, 0)
+        return _Course(store, run, tracking, lock, on_report, on_event).see_through()
 
 
 def resume(
@@ -91,125 +97,164 @@ def resume(
     *,
     on_start: Callable[[Run, int], None] = lambda run, step: None,
     on_report: Callable[[Report], None] = lambda report: None,
+    on_event: Callable[[str], None] = lambda message: None,
 ) -> Trained:
     """Go on with a run from its newest checkpoint; arguments and errors as for `train`."""
     run = runs.find(store, name)
     if runs.status(store, name).state == "finished":
         raise RequestError(f"the run {name} is finished; start another to train more")
-    found = checkpoint.newest(store, name)
     _connect(run.config)
-    tracking = Tracking(Registry(store), run.tracking_id)
-    runs.set_status(store, name, Status(state="running", step=found.step if found else 0))
-    on_start(run, found.step if found else 0)
-    return _see_through(store, run, tracking, on_report)
+    with Lock(store, name) as lock:
+        tracking = Tracking(Registry(store), run.tracking_id)
+        avoid = recovery.avoid(runs.history(store, name))
+        found = checkpoint.find(store, name, avoid.checkpoints)
+        store.remove(f"runs/{name}/stop")
+        runs.set_status(store, name, Status(state="running", step=found.step))
+        on_start(run, found.step)
+        return _Course(store, run, tracking, lock, on_report, on_event).see_through()
 
 
 def _connect(config: RunConfig) -> None:
     scale = config.scale
-    cluster.connect(scale.workers * scale.cpus_per_worker)
-    cluster.require(scale.workers * scale.cpus_per_worker, scale.workers * scale.gpus_per_worker)
+    cluster.connect(scale.most * scale.cpus_per_worker)
+    cluster.require(scale.fewest * scale.cpus_per_worker, scale.fewest * scale.gpus_per_worker)
 
 
-def _see_through(
-    store: Store, run: Run, tracking: Tracking, on_report: Callable[[Report], None]
-) -> Trained:
-    """Train, evaluate, register; whatever happens, the run's status says it."""
-    step, metrics = 0, dict[str, float]()
+class _Course:
+    """A run on its way: attempt after attempt, until `recovery.decide` ends it."""
 
-    def seen(report: Report) -> None:
-        nonlocal step, metrics
-        step, metrics = report.step, report.metrics[-1]
-        tracking.log(report)
-        on_report(report)
+    def __init__(
+        self,
+        store: Store,
+        run: Run,
+        tracking: Tracking,
+        lock: Lock,
+        on_report: Callable[[Report], None],
+        on_event: Callable[[str], None],
+    ) -> None:
+        self._store, self._run, self._tracking, self._lock = store, run, tracking, lock
+        self._on_report, self._on_event = on_report, on_event
+        self._inbox = start_inbox()
+        self._history = runs.history(store, run.name)
+        self._begun = len(self._history)
+        self._step, self._metrics = 0, dict[str, float]()
 
-    try:
-        _fit(store, run, seen)
-        finished = step == run.config.steps or not metrics
-        model = _register(store, run, tracking.run_id) if finished else None
-    except BaseException as error:
-        message = str(error) or type(error).__name__
-        runs.set_status(
-            store, run.name, Status(state="failed", step=step, metrics=metrics, message=message)
-        )
-        tracking.end("FAILED")
-        raise
-    status = Status(
-        state="finished" if finished else "stopped",
-        step=step,
-        metrics=metrics | (model.metrics if model else {}),
-        model=model.full_name if model else None,
-    )
-    runs.set_status(store, run.name, status)
-    tracking.end("FINISHED" if finished else "KILLED")
-    return Trained(run, runs.status(store, run.name), model)
+    def see_through(self) -> Trained:
+        """Train, evaluate, register; whatever happens, the run's status says it."""
+        import ray
 
-
-def _fit(store: Store, run: Run, on_report: Callable[[Report], None]) -> None:
-    """Run Ray Train in a thread, and hand on what the workers report meanwhile."""
-    import ray
-
-    inbox = start_inbox()
-    failure: list[BaseException] = []
-    # Ray Train keeps checkpoints of its own here; ours are in the store, so what it writes may be lost.
-    scratch = tempfile.mkdtemp(prefix="genloom-ray-")
-    trainer = _trainer(Job(store, run.name, run.config, run.dataset, inbox), scratch)
-
-    def fit() -> None:
+        store, name = self._store, self._run.name
         try:
-            trainer.fit()
+            finished = self._train()
+            model = _register(store, self._run, self._tracking.run_id) if finished else None
         except BaseException as error:
-            failure.append(error)
+            message = str(error) or type(error).__name__
+            failed = Status(state="failed", step=self._step, metrics=self._metrics, message=message)
+            runs.set_status(store, name, failed)
+            self._tracking.end("FAILED")
+            raise
+        finally:
+            ray.kill(self._inbox)
+        status = Status(
+            state="finished" if finished else "stopped",
+            step=self._step,
+            metrics=self._metrics | (model.metrics if model else {}),
+            model=model.full_name if model else None,
+        )
+        runs.set_status(store, name, status)
+        self._tracking.end("FINISHED" if finished else "KILLED")
+        return Trained(self._run, runs.status(store, name), model)
 
-    thread = threading.Thread(target=fit, daemon=True)
-    thread.start()
-    stopping = False
-    ended = False
-    while not ended:
-        try:
-            thread.join(POLL_S)
-            ended = not thread.is_alive()  # asked before the inbox is emptied for the last time
-            for report in ray.get(inbox.take.remote()):
-                on_report(report)
-        except KeyboardInterrupt:
-            if stopping:
-                raise
-            stopping = True
-            inbox.stop.remote()
-    ray.kill(inbox)
-    shutil.rmtree(scratch, ignore_errors=True)
-    if failure:
-        raise _explain(store, run, failure[0])
+    def _train(self) -> bool:
+        """Attempt until the run is finished (true) or was asked to stop (false).
+
+        Raises:
+            TrainingError: It has failed.
+        """
+        watch = Watch(self._seen, self._asked_to_stop, self._room_for)
+        while True:
+            made, error = attempt(self._job(), watch)
+            self._step = made.step
+            self._history.append(made)
+            runs.record(self._store, self._run.name, self._history)
+            if self._lock.lost:
+                raise TrainingError(f"another process has taken the run {self._run.name} over; let it")
+            decision = recovery.decide(self._history[self._begun :], self._run.config.recovery)
+            if isinstance(decision, recovery.End):
+                return decision.finished
+            if isinstance(decision, recovery.GiveUp):
+                raise _failed(self._store, self._run, decision, error) from error
+            self._on_event(decision.reason)
+            time.sleep(decision.wait_s)
+
+    def _job(self) -> Job:
+        """The next attempt: from the newest good checkpoint, with the workers that there is room for."""
+        avoid = recovery.avoid(self._history)
+        found = checkpoint.find(self._store, self._run.name, avoid.checkpoints)
+        for step, why in found.damaged.items():
+            self._on_event(f"the checkpoint of step {step:,} is passed over: {why}")
+        workers = self._wait_for_room()
+        where = f"step {found.step:,}" if found.step else "the beginning"
+        if len(self._history) > self._begun:
+            count = f"{workers} worker{'s' if workers > 1 else ''}"
+            self._on_event(f"goes on from {where} with {count}")
+        return Job(
+            store=self._store,
+            run=self._run.name,
+            config=self._run.config,
+            dataset=self._run.dataset,
+            inbox=self._inbox,
+            attempt=len(self._history) + 1,
+            workers=workers,
+            step=found.step,
+            passed_over=avoid.steps,
+        )
+
+    def _wait_for_room(self) -> int:
+        """The number of workers to train with, once there is room for the fewest.
+
+        Raises:
+            TrainingError: There was none for long.
+        """
+        scale, until = self._run.config.scale, time.monotonic() + ROOM_S
+        settled = time.monotonic() + (SETTLE_S if self._history[self._begun :] else 0)
+        while True:
+            workers = self._room_for(0) if scale.elastic else scale.most
+            # What the last attempt held is given back one by one.
+            if workers == scale.most or (workers and time.monotonic() > settled):
+                return workers
+            if time.monotonic() > until:
+                raise TrainingError(
+                    f"the cluster had no room for {scale.fewest} workers for {ROOM_S:.0f} s; add nodes, or "
+                    f"lower scale.workers"
+                )
+            time.sleep(ROOM_POLL_S)
+
+    def _room_for(self, running: int) -> int:
+        config = self._run.config
+        slots = cluster.slots(config.scale.cpus_per_worker, config.scale.gpus_per_worker)
+        return recovery.workers_for(
+            config.scale, slots + running, config.global_batch // config.accumulate
+        )
+
+    def _asked_to_stop(self) -> bool:
+        return self._lock.lost or runs.asked_to_stop(self._store, self._run.name)
+
+    def _seen(self, report: Report) -> None:
+        self._step = report.step
+        self._metrics = report.metrics[-1] if report.metrics else self._metrics
+        self._tracking.log(report)
+        self._on_report(report)
 
 
-def _trainer(job: Job, scratch: str) -> Any:
-    import ray.data
-    import ray.train
-    from ray.train.torch import TorchConfig, TorchTrainer
-
-    scale = job.config.scale
-    options = ray.data.ExecutionOptions(preserve_order=True)
-    ray.data.DataContext.get_current().enable_progress_bars = False
-    gpus = scale.gpus_per_worker > 0
-
-    def dataset() -> Any:
-        """The stream from where the run stands; Ray calls it whenever it starts the workers."""
-        found = checkpoint.newest(job.store, job.run)
-        stream = job.stream()
-        rounds = max(objective.repeats for objective in stream.trainable.objectives())
-        first = (found.step if found else 0) * rounds
-        return ray_dataset(stream, first, max(job.config.steps * rounds, first + 1), scale.workers)
-
-    resources = {"CPU": scale.cpus_per_worker} | ({"GPU": scale.gpus_per_worker} if gpus else {})
-    return TorchTrainer(
-        work,
-        train_loop_config={"job": job},
-        torch_config=TorchConfig(backend="nccl" if gpus else "gloo", timeout_s=300),
-        scaling_config=ray.train.ScalingConfig(
-            num_workers=scale.workers, use_gpu=gpus, resources_per_worker=resources
-        ),
-        datasets={"train": dataset},  # pyright: ignore[reportArgumentType]
-        dataset_config=ray.train.DataConfig(execution_options=options),
-        run_config=ray.train.RunConfig(name=job.run, storage_path=scratch),
+def _failed(
+    store: Store, run: Run, decision: recovery.GiveUp, error: BaseException | None
+) -> BaseException:
+    """A worker's own error where it is one of ours; else one that says where to read on."""
+    if isinstance(error, GenloomError) and str(error) == decision.message:
+        return error
+    return TrainingError(
+        f"the run {run.name} failed: {decision.message}; its log is {store.url}/runs/{run.name}/logs"
     )
 
 
@@ -220,22 +265,3 @@ def _register(store: Store, run: Run, tracking_id: str) -> Version:
     made = release.read(store, f"models/{run.config.model_name}/{run.name}")
     metrics = evaluate_release(store, made) if run.config.evaluate else {}
     return Registry(store).register(made, metrics, tracking_id)
-
-
-def _explain(store: Store, run: Run, error: BaseException) -> BaseException:
-    """A worker's own error where it is one of ours; else one that says where to read on."""
-    causes: list[BaseException] = [error]
-    for cause in causes:
-        if isinstance(cause, GenloomError):
-            return cause
-        found = [
-            *getattr(cause, "worker_failures", {}).values(),
-            cause.__cause__,
-            getattr(cause, "cause", None),
-        ]
-        causes += [each for each in found if isinstance(each, BaseException) and each not in causes]
-    first = str(causes[-1]).strip().splitlines() or [type(causes[-1]).__name__]
-    return TrainingError(
-        f"the run {run.name} failed: {type(causes[-1]).__name__}: {first[-1]}; "
-        f"its log is {store.url}/runs/{run.name}/logs"
-    )

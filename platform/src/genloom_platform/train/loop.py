@@ -1,12 +1,12 @@
 """The training loop: READ FIRST. One process, a plain function, nothing of Ray, S3 or MLflow.
 
 Every rank runs it. What surrounds it comes in as arguments: `batches` yields this rank's share of
-the stream, `report` takes metrics and says whether to stop, `save` commits a checkpoint. On a cluster
+the stream, `report` takes metrics and says whether to stop, `save` takes a checkpoint. On a cluster
 `worker.py` calls it under Ray Train; a test or a notebook calls it as it is.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import Any
 
 from torch import Tensor
@@ -15,9 +15,12 @@ import genloom
 from genloom_platform.config import RunConfig
 from genloom_platform.data.stream import Batches, to_batch
 from genloom_platform.train.engine import Engine
+from genloom_platform.train.progress import Clock, Report
 
-Report = Callable[[int, list[dict[str, float]], float], bool]
-"""`report(step, metrics of each step since the last report, rows a second)`; true asks to stop."""
+REPORT_S = 2.0
+"""Reports come at least so often: a wish to stop is seen no later."""
+
+Metrics = dict[str, float]
 
 
 def train(
@@ -25,9 +28,11 @@ def train(
     trainable: genloom.Trainable,
     data: Any,
     batches: Batches,
-    report: Report,
-    save: Callable[[Engine, int], None],
+    report: Callable[[Engine, Report], bool],
+    save: Callable[[Engine, int, Metrics], None],
     resume: Callable[[Engine], int] = lambda engine: 0,
+    passed_over: Container[int] = (),
+    clock: Clock | None = None,
 ) -> Engine:
     """Train a generator; returns the engine with the trained model.
 
@@ -36,29 +41,46 @@ def train(
         trainable: The configured generator.
         data: The facts of the dataset, as the generator's `Data`.
         batches: Given a global batch's number, this rank's share of it and all that follow.
-        report: Called on every rank after every `config.log_every` steps, with means over the ranks.
-        save: Called on every rank to save the engine at a step.
-        resume: Loads the newest checkpoint into the engine and returns its step; 0 for none.
+        report: Called on every rank at the same steps, at least every `config.log_every`; true on any
+            asks to save and stop.
+        save: Called on every rank to save the engine at a step, with the metrics of that step.
+        resume: Loads a checkpoint into the engine and returns its step; 0 for none.
+        passed_over: Steps, counted from 1, whose batches are read and not trained on.
+        clock: Where the time is counted; a new one where None.
+
+    Raises:
+        NonFiniteLoss: A loss was NaN or infinite, and `config.recovery.nan` is not `skip`.
     """
+    clock = clock or Clock()
     engine = Engine(config, trainable, data)
     start = resume(engine)
     stream = batches(start * engine.rounds)
-    recent: list[dict[str, Tensor]] = []
-    since = time.monotonic()
+    recent: dict[int, dict[str, Tensor]] = {}
+    since, reported, due = time.monotonic(), start, start + 1
+    stop = False
 
-    for step in range(start, config.steps):
-        shares = [to_batch(trainable, next(stream)) for _ in range(engine.rounds)]
-        recent.append(engine.step(step, shares))
+    for done in range(start + 1, config.steps + 1):
+        clock.step = done
+        with clock.spend("data"):
+            shares = [to_batch(trainable, next(stream)) for _ in range(engine.rounds)]
+        with clock.spend("compute"):
+            if done not in passed_over:
+                recent[done] = engine.step(done - 1, shares)
 
-        done = step + 1
-        last = done == config.steps
-        stop = False
-        if len(recent) == config.log_every or last:
-            rows = len(recent) * engine.rounds * config.global_batch
-            stop = engine.any(report(done, engine.mean(recent), rows / (time.monotonic() - since)))
-            recent, since = [], time.monotonic()
-        if done % config.checkpoint.every == 0 or last or stop:
-            save(engine, done)
+        saving = done % config.checkpoint.every == 0 or done == config.steps
+        if done == due or saving:
+            with clock.spend("compute"):  # here the device's work is waited for
+                means = engine.mean(recent)
+                steps, seconds = done - reported, time.monotonic() - since
+                spent = engine.mean_of({"all": seconds, **clock.take()}, steps)
+                rate = engine.rounds * config.global_batch / spent.pop("all")
+                stop = engine.any(report(engine, Report(done, list(means.values()), rate, spent)))
+            recent, reported, since = {}, done, time.monotonic()
+            pace = int(REPORT_S * rate / (engine.rounds * config.global_batch))
+            due = done + max(1, min(config.log_every, pace))
+            if saving or stop:
+                with clock.spend("checkpoint"):
+                    save(engine, done, means.get(done, {}))
         if stop:
             break
 

@@ -53,8 +53,8 @@ def parts_of(model: nn.Module, objectives: Sequence[genloom.Objective]) -> list[
 
 
 def remaining_state(model: nn.Module, parts: Sequence[Part]) -> dict[str, Any]:
-    """The model's state that no part holds: frozen modules, and buffers beside the trained ones."""
-    held = {id(value) for part in parts for value in part.module.state_dict(keep_vars=True).values()}
+    """The model's state beside the parameters of its parts: all buffers, and modules that no part has."""
+    held = {id(parameter) for part in parts for parameter in part.module.parameters()}
     state = model.state_dict(keep_vars=True)
     return {name: value.detach() for name, value in state.items() if id(value) not in held}
 

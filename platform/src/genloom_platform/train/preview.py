@@ -23,7 +23,7 @@ def preview(store: Store, config: RunConfig) -> Preview:
     trainable = config.trainable()
     stream = Stream(store, manifest, trainable, config.global_batch, config.seed)
     model = trainable.build(stream.data)
-    batch = to_batch(trainable, next(local_batches(stream, 0, 1, 0, config.scale.workers)))
+    batch = to_batch(trainable, next(local_batches(stream, 0, 1, 0, config.scale.most)))
     shapes = {
         name: f"{list(value.shape)} {value.dtype}" if hasattr(value, "shape") else type(value).__name__
         for name, value in batch.items()

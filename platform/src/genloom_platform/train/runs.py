@@ -1,6 +1,6 @@
 """Runs: what was started, and how it stands. `run.json` never changes, `status.json` is replaced.
 
-runs/<run>/run.json · status.json · checkpoints/ · logs/
+runs/<run>/run.json · status.json · history.json · checkpoints/ · logs/
 """
 
 import datetime
@@ -12,6 +12,7 @@ from genloom.data import Facts
 from genloom.errors import RequestError, UnknownName
 from genloom_platform.config import RunConfig
 from genloom_platform.store import Store, identifier
+from genloom_platform.train.recovery import Attempt
 
 
 class Run(Facts):
@@ -91,6 +92,29 @@ def set_status(store: Store, name: str, status: Status) -> None:
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     stamped = status.model_copy(update={"updated_at": now})
     store.write(f"runs/{name}/status.json", stamped.model_dump_json(indent=1).encode())
+
+
+def history(store: Store, name: str) -> list[Attempt]:
+    """How the attempts at a run ended so far, the first first."""
+    try:
+        return [Attempt.model_validate(each) for each in store.read_json(f"runs/{name}/history.json")]
+    except FileNotFoundError:
+        return []
+
+
+def record(store: Store, name: str, attempts: list[Attempt]) -> None:
+    """Replace a run's history."""
+    store.write_json(f"runs/{name}/history.json", [each.model_dump() for each in attempts])
+
+
+def ask_to_stop(store: Store, name: str) -> None:
+    """Ask whoever writes a run to save and end it."""
+    store.write(f"runs/{name}/stop", b"")
+
+
+def asked_to_stop(store: Store, name: str) -> bool:
+    """Whether someone has."""
+    return store.exists(f"runs/{name}/stop")
 
 
 def list_runs(store: Store) -> list[tuple[Run, Status]]:

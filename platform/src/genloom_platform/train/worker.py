@@ -1,19 +1,28 @@
 """One training worker: `loop.train` under Ray Train. The next file to read is `loop.py`."""
 
 import os
-import socket
-import sys
-import tempfile
+import threading
+import time
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from genloom_platform.config import RunConfig
 from genloom_platform.data import manifest as manifests
 from genloom_platform.data.stream import Columns, Stream, ray_batches
 from genloom_platform.store import Store
+from genloom_platform.train.inbox import Place
+from genloom_platform.train.logs import logged
+from genloom_platform.train.progress import Clock, Report
+from genloom_platform.train.recovery import Sign
+
+if TYPE_CHECKING:
+    from genloom_platform.train.engine import Engine
+    from genloom_platform.train.saver import Saver
+
+BEATS = 8
+"""Signs of life within the time after which a worker counts as hung."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +35,12 @@ class Job:
     dataset: str
     inbox: Any
     """The actor that takes reports to the driver."""
+    attempt: int
+    workers: int
+    step: int
+    """The step whose checkpoint it goes on from; 0 for none."""
+    passed_over: frozenset[int] = frozenset()
+    """Steps that are not trained on."""
 
     def stream(self) -> Stream:
         """The dataset's stream for this run."""
@@ -40,72 +55,97 @@ def work(config: dict[str, Job]) -> None:
     import ray.train
 
     context = ray.train.get_context()
-    rank = context.get_world_rank()
     os.environ["LOCAL_SIZE"] = str(context.get_local_world_size())
-    with _logged(job.store, job.run, rank):
-        _train(job, rank)
+    with logged(job.store, job.run, context.get_world_rank()):
+        _Rank(job, context.get_world_rank()).train()
 
 
-def _train(job: Job, rank: int) -> None:
-    import ray
-    import ray.train
-    import torch
+class _Rank:
+    """What the loop is given on one rank."""
 
-    from genloom_platform.models import release
-    from genloom_platform.train import checkpoint, loop
-    from genloom_platform.train.engine import Engine
+    def __init__(self, job: Job, rank: int) -> None:
+        self._job, self._rank = job, rank
+        self._clock = Clock()
+        self._saver: Saver | None = None
+        self._done = job.step
 
-    torch.set_num_threads(max(1, int(job.config.scale.cpus_per_worker)))
-    os.environ.setdefault("GENLOOM_STORE", job.store.url)
-    stream = job.stream()
+    def train(self) -> None:
+        import ray
+        import torch
 
-    def batches(_: int) -> Iterator[Columns]:
-        # The driver has entered the stream at the checkpoint's place; see launch.dataset.
+        torch.set_num_threads(max(1, int(self._job.config.scale.cpus_per_worker)))
+        os.environ.setdefault("GENLOOM_STORE", self._job.store.url)
+        with self._beating():
+            from genloom_platform.train import loop
+
+            stream = self._job.stream()
+            with self._clock.collectives():
+                engine = loop.train(
+                    self._job.config, stream.trainable, stream.data, self._batches, self._report,
+                    self._save, self._resume, self._job.passed_over, self._clock,
+                )  # fmt: skip
+            assert self._saver
+            with self._clock.spend("checkpoint"):
+                if self._done == self._job.config.steps:
+                    self._export(engine, stream)
+                self._saver.wait()
+            if self._rank == 0:
+                ray.get(self._job.inbox.end.remote(self._job.attempt, self._done))
+
+    def _batches(self, _: int) -> Iterator[Columns]:
+        import ray.train
+
+        # The driver has entered the stream at the checkpoint's place; see attempt.py.
         return ray_batches(ray.train.get_dataset_shard("train"))
 
-    def report(step: int, metrics: list[dict[str, float]], rate: float) -> bool:
-        return rank == 0 and ray.get(job.inbox.put.remote(step, metrics, rate))
+    def _report(self, engine: "Engine", report: Report) -> bool:
+        import ray
 
-    def resume(engine: Engine) -> int:
-        newest = checkpoint.newest(job.store, job.run)
-        return checkpoint.load(job.store, job.run, engine, newest) if newest else 0
+        self._done = report.step
+        return self._rank == 0 and ray.get(self._job.inbox.put.remote(self._job.attempt, report))
 
-    def save(engine: Engine, step: int) -> None:
-        checkpoint.save(job.store, job.run, engine, step)
-        if step == job.config.steps:
-            with engine.gathered() as module:
-                if rank == 0:
-                    release.export(job.store, job.run, job.config, module, stream.manifest)
+    def _resume(self, engine: "Engine") -> int:
+        from genloom_platform.train import checkpoint
+        from genloom_platform.train.saver import Saver
 
-    loop.train(job.config, stream.trainable, stream.data, batches, report, save, resume)
+        job = self._job
+        self._saver = Saver(job.store, job.run, engine, job.attempt)
+        return checkpoint.load(job.store, job.run, engine, job.step) if job.step else 0
 
+    def _save(self, engine: "Engine", step: int, metrics: dict[str, float]) -> None:
+        assert self._saver
+        self._saver.save(step, metrics)
 
-@contextmanager
-def _logged(store: Store, run: str, rank: int) -> Generator[None]:
-    """Send all that this process prints, engines included, to the run's log."""
-    relative = f"runs/{run}/logs/rank-{rank}.log"
-    with tempfile.TemporaryDirectory(prefix="genloom-log-") as scratch:
-        local = Path(scratch) / "log" if store.folder is None else store.folder / relative
-        local.parent.mkdir(parents=True, exist_ok=True)
-        sys.stdout.flush()
-        sys.stderr.flush()
-        with local.open("ab") as file:
-            kept = [(stream, os.dup(stream)) for stream in (1, 2)]
-            for stream in (1, 2):
-                os.dup2(file.fileno(), stream)
-        print(f"rank {rank} on {socket.gethostname()}, process {os.getpid()}", flush=True)
+    def _export(self, engine: "Engine", stream: Stream) -> None:
+        from genloom_platform.models import release
+
+        with engine.gathered() as module:
+            if self._rank == 0:
+                job = self._job
+                release.export(job.store, job.run, job.config, module, stream.manifest)
+
+    @contextmanager
+    def _beating(self) -> Generator[None]:
+        """Give signs of life from a thread of its own."""
+        import ray
+
+        place = Place(ray.get_runtime_context().get_node_id(), os.getpid())
+        inbox, ended = self._job.inbox, threading.Event()
+        pause_s = min(2.0, self._job.config.recovery.hung_s / BEATS)
+
+        def beat() -> None:
+            while True:
+                phase_s = time.monotonic() - self._clock.changed_at
+                sign = Sign(self._clock.step, self._clock.phase, phase_s, 0)
+                inbox.beat.remote(self._job.attempt, self._rank, place, sign)
+                if ended.wait(pause_s):
+                    return
+
+        thread = threading.Thread(target=beat, daemon=True)
+        thread.start()
         try:
             yield
-        except BaseException:
-            import traceback
-
-            traceback.print_exc()
-            raise
         finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
-            for stream, copy in kept:
-                os.dup2(copy, stream)
-                os.close(copy)
-            if store.folder is None:
-                store.upload(local, relative)
+            ended.set()
+            thread.join()
+            inbox.beat.remote(self._job.attempt, self._rank, place, None)

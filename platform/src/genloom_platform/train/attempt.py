@@ -1,0 +1,283 @@
+"""An attempt: one group of workers under Ray Train, watched from its start to its end.
+
+Ray Train places, starts and ends the workers; this file hands on what they report, finds those that hang,
+and says how the attempt ended. The next file to read is `worker.py`.
+"""
+
+import os
+import shutil
+import signal
+import tempfile
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from genloom.errors import GenloomError, StoreError
+from genloom_platform import cluster
+from genloom_platform.data.stream import ray_dataset
+from genloom_platform.train import checkpoint
+from genloom_platform.train.failures import DamagedCheckpoint, NonFiniteLoss
+from genloom_platform.train.inbox import News, Place
+from genloom_platform.train.progress import Report
+from genloom_platform.train.recovery import Attempt, Ending, hung
+from genloom_platform.train.worker import Job, work
+
+POLL_S = 0.2
+SLOW_POLL_S = 2.0
+"""Seconds between two looks at what seldom changes: signs of life, drained nodes, requests in the store."""
+RESIZE_POLL_S = 15.0
+LOST = (
+    "gloo",
+    "nccl",
+    "connection closed by peer",
+    "connection reset",
+    "process group",
+    "timed out waiting",
+)
+"""What the others say when a worker is gone."""
+
+
+@dataclass
+class Wish:
+    """What the driver asks the workers to end for."""
+
+    ending: Ending
+    message: str
+
+
+@dataclass(frozen=True)
+class Watch:
+    """What the driver does while an attempt runs."""
+
+    on_report: Callable[[Report], None]
+    asked_to_stop: Callable[[], bool]
+    """Whether someone has asked the run to stop; may look in the store."""
+    room_for: Callable[[int], int]
+    """How many workers the cluster has room for, given those that run."""
+
+
+def attempt(job: Job, watch: Watch) -> tuple[Attempt, BaseException | None]:
+    """Train from the job's checkpoint until something ends it; how, and the error where it is one."""
+    return _Attempt(job, watch).run()
+
+
+class _Attempt:
+    """The state of an attempt while it runs."""
+
+    def __init__(self, job: Job, watch: Watch) -> None:
+        self._job, self._watch = job, watch
+        self._failure: BaseException | None = None
+        self._wish: Wish | None = None
+        self._killed = ""
+        self._step, self._step_s = job.step, 0.0
+        self._places: dict[int, Place] = {}
+        self._reports: deque[Report] = deque()
+        self._ended_at: int | None = None
+        self._looked_at = self._resized_at = time.monotonic()
+
+    def run(self) -> tuple[Attempt, BaseException | None]:
+        import ray
+
+        # Ray Train keeps checkpoints of its own here; ours are in the store, so what it writes may be lost.
+        scratch = tempfile.mkdtemp(prefix="genloom-ray-")
+        ray.get(self._job.inbox.begin.remote(self._job.attempt))
+        trainer = _trainer(self._job, scratch)
+        thread = threading.Thread(target=self._fit, args=(trainer,), daemon=True)
+        thread.start()
+        ended = interrupted = False
+        while not ended:
+            try:
+                thread.join(POLL_S)
+                ended = not thread.is_alive()  # asked before the inbox is emptied for the last time
+                self._look(ray.get(self._job.inbox.take.remote()), ended)
+            except KeyboardInterrupt:
+                if interrupted:
+                    raise
+                interrupted = True
+                self._ask("stopped", "stopped by Ctrl-C")
+        shutil.rmtree(scratch, ignore_errors=True)
+        return self._result()
+
+    def _fit(self, trainer: Any) -> None:
+        try:
+            trainer.fit()
+        except BaseException as error:
+            self._failure = error
+
+    def _look(self, news: News, ended: bool) -> None:
+        """Take in what the workers left, and see to what is due."""
+        self._places, self._ended_at = news.places, news.ended_at
+        self._reports += news.reports
+        while self._reports:  # Ctrl-C in the middle leaves the rest for the next look
+            report = self._reports.popleft()
+            self._step, self._step_s = report.step, sum(report.seconds.values())
+            self._watch.on_report(report)
+        now = time.monotonic()
+        if ended or now - self._looked_at < SLOW_POLL_S:
+            return
+        self._looked_at = now
+        self._end_hung(news)
+        if self._wish:
+            return
+        draining = cluster.draining() & {place.node for place in news.places.values()}
+        if draining:
+            self._ask("preempted", f"node {min(draining)[:8]} is about to go")
+        elif self._watch.asked_to_stop():
+            self._ask("stopped", "stopped on request")
+        elif self._job.config.scale.elastic and now - self._resized_at > RESIZE_POLL_S:
+            self._resized_at = now
+            room = self._watch.room_for(self._job.workers)
+            if room > self._job.workers and self._step > self._job.step:
+                self._ask("resized", f"there is room for {room} workers")
+
+    def _ask(self, ending: Ending, message: str) -> None:
+        self._wish = Wish(ending, message)
+        self._job.inbox.stop.remote()
+
+    def _end_hung(self, news: News) -> None:
+        """Kill a worker that hangs; Ray Train then ends the others."""
+        ranks = hung(news.signs, self._step_s, self._job.config.recovery)
+        if not ranks or self._killed:
+            return
+        sign = news.signs[ranks[0]]
+        heard = f"was silent for {sign.silent_s:.0f} s" if sign.silent_s > sign.phase_s else (
+            f"has been in {sign.phase} for {sign.phase_s + sign.silent_s:.0f} s"
+        )  # fmt: skip
+        self._killed = f"worker {ranks[0]} {heard} at step {sign.step:,} and was killed"
+        for rank in (ranks[0], *(other for other in news.places if other != ranks[0])):
+            kill(news.places[rank])
+
+    def _result(self) -> tuple[Attempt, BaseException | None]:
+        ending, message, error = self._ending()
+        bad = error.step if isinstance(error, (NonFiniteLoss, DamagedCheckpoint)) else None
+        made = Attempt(
+            number=self._job.attempt,
+            workers=self._job.workers,
+            from_step=self._job.step,
+            step=self._step,
+            ending=ending,
+            message=message,
+            ended_at=checkpoint.now(),
+            bad_step=bad,
+        )
+        return made, error
+
+    def _ending(self) -> tuple[Ending, str, BaseException | None]:
+        if self._failure is None:
+            assert self._ended_at is not None, "the workers ended, and said nothing"
+            self._step = self._ended_at
+            if self._ended_at >= self._job.config.steps:
+                return "finished", "", None
+            wish = self._wish or Wish("stopped", "")
+            return wish.ending, wish.message, None
+        if self._killed:
+            return "worker hung", self._killed, self._failure
+        ending, message, error = explain(self._failure, self._places)
+        if self._wish and self._wish.ending == "preempted" and ending == "worker died":
+            return "preempted", self._wish.message, error
+        return ending, message, error
+
+
+def explain(failure: BaseException, places: dict[int, Place]) -> tuple[Ending, str, BaseException]:
+    """What kind of failure an error of Ray Train is, in a sentence, and the worker's own error."""
+    import ray.exceptions
+    import torch
+    from ray.train.v2._internal import exceptions as groups
+
+    gone = (
+        groups.WorkerHealthCheckFailedError, groups.WorkerHealthCheckTimeoutError,
+        groups.WorkerGroupStartupFailedError, groups.WorkerGroupStartupTimeoutError,
+        ray.exceptions.ActorDiedError, ray.exceptions.ActorUnavailableError,
+        ray.exceptions.WorkerCrashedError, ray.exceptions.NodeDiedError,
+    )  # fmt: skip
+    causes: list[tuple[int | None, BaseException]] = [(None, failure)]
+    for rank, cause in causes:
+        inner = getattr(cause, "worker_failures", {}).items()
+        also = [(rank, e) for e in (cause.__cause__, getattr(cause, "cause", None),
+                                    getattr(cause, "controller_failure", None))]  # fmt: skip
+        known = {id(each) for _, each in causes}
+        causes += [
+            (r, e) for r, e in [*inner, *also] if isinstance(e, BaseException) and id(e) not in known
+        ]
+
+    def first(*kinds: type[BaseException]) -> tuple[int | None, BaseException] | None:
+        return next(((r, e) for r, e in causes if isinstance(e, kinds)), None)
+
+    if found := first(DamagedCheckpoint):
+        return "damaged checkpoint", str(found[1]), found[1]
+    if found := first(NonFiniteLoss):
+        return "not a number", str(found[1]), found[1]
+    if found := first(StoreError):
+        return "store away", str(found[1]), found[1]
+    if found := first(GenloomError):
+        return "error", str(found[1]), found[1]
+    if found := first(MemoryError, torch.OutOfMemoryError, ray.exceptions.OutOfMemoryError):
+        return "out of memory", f"worker {found[0]} ran out of memory: {_line(found[1])}", found[1]
+    if found := first(*gone):
+        where = places.get(found[0]) if found[0] is not None else None
+        at = f" (process {where.process})" if where else ""
+        who = "the run's controller" if found[0] is None else f"worker {found[0]}{at}"
+        return "worker died", f"{who} died", found[1]
+    rank, cause = causes[-1]
+    if any(word in str(cause).lower() for word in LOST):
+        return "worker died", f"worker {rank} lost the others: {_line(cause)}", cause
+    return "error", f"{type(cause).__name__}: {_line(cause)}", cause
+
+
+def _line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0].strip()
+
+
+def kill(place: Place) -> None:
+    """End a process on whatever node it is; one that is stopped as well."""
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    there: Any = NodeAffinitySchedulingStrategy(place.node, soft=False)
+
+    def end(process: int) -> None:
+        try:
+            os.kill(process, signal.SIGKILL)
+        except ProcessLookupError:
+            return  # it has ended by itself meanwhile
+
+    ray.remote(num_cpus=0, scheduling_strategy=there, max_retries=0)(end).remote(place.process)
+
+
+def _trainer(job: Job, scratch: str) -> Any:
+    import ray.data
+    import ray.train
+    from ray.train.torch import TorchConfig, TorchTrainer
+
+    scale = job.config.scale
+    options = ray.data.ExecutionOptions(preserve_order=True)
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    gpus = scale.gpus_per_worker > 0
+
+    def dataset() -> Any:
+        """The stream from the attempt's step on."""
+        stream = job.stream()
+        rounds = max(objective.repeats for objective in stream.trainable.objectives())
+        first = job.step * rounds
+        return ray_dataset(stream, first, max(job.config.steps * rounds, first + 1), job.workers)
+
+    resources = {"CPU": scale.cpus_per_worker} | ({"GPU": scale.gpus_per_worker} if gpus else {})
+    return TorchTrainer(
+        work,
+        train_loop_config={"job": job},
+        torch_config=TorchConfig(backend="nccl" if gpus else "gloo", timeout_s=COLLECTIVE_S),
+        scaling_config=ray.train.ScalingConfig(
+            num_workers=job.workers, use_gpu=gpus, resources_per_worker=resources
+        ),
+        datasets={"train": dataset},  # pyright: ignore[reportArgumentType]
+        dataset_config=ray.train.DataConfig(execution_options=options),
+        run_config=ray.train.RunConfig(name=f"{job.run}-{job.attempt}", storage_path=scratch),
+    )
+
+
+COLLECTIVE_S = 3600
+"""Longer than any step: a worker that hangs is found by its signs, not by the others' patience."""

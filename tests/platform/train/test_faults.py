@@ -1,0 +1,123 @@
+"""Runs that meet faults, on a real cluster: killed, hung, stopped, not a number; and two writers of one run."""
+
+import random
+import signal
+import threading
+import time
+
+import pytest
+from faults import STEPS, Fault, trained
+
+from genloom.errors import RequestError, TrainingError
+from genloom_platform.config import read_values, resolve
+from genloom_platform.train import checkpoint, launch, lock, runs
+
+pytestmark = pytest.mark.usefixtures("ray_cluster")
+
+
+@pytest.mark.parametrize(("generator", "stage", "seed"), [
+    ("example-watched", 3, 1), ("example-watched-pair", 2, 2),
+])  # fmt: skip
+def test_killed_and_stopped_workers_leave_no_trace_in_losses_and_rows(
+    digits_store, generator, stage, seed
+):
+    whole, once, _ = trained(digits_store, generator, stage)
+    assert [attempt.ending for attempt in once] == ["finished"]
+    chance = random.Random(seed)
+    faults = [
+        Fault(chance, step=30, saving=True),
+        Fault(chance, signal.SIGSTOP, step=STEPS // 2),
+    ]
+    seen, attempts, events = trained(digits_store, generator, stage, faults)
+    assert seen == whole
+    assert sorted(seen) == list(range(1, STEPS + 1))
+    assert [attempt.ending for attempt in attempts] == ["worker died", "worker hung", "finished"]
+    assert all(attempt.from_step % 20 == 0 for attempt in attempts)
+    assert "retry 1 of 3" in events[0]
+
+
+def a_run(store, generator, *words):
+    return resolve(
+        read_values(
+            generator, ["steps=2000", "data=digits", "global_batch=24", "evaluate=false", *words]
+        ),
+        store,
+    )
+
+
+def test_a_loss_that_is_not_a_number_ends_a_run_or_is_passed_over_after_going_back(digits_store):
+    words = ["steps=300", "checkpoint.every=10"]
+    with pytest.raises(TrainingError, match=r"was nan at step \d+; lower the learning rate") as error:
+        launch.train(digits_store, a_run(digits_store, "example-breaking", *words))
+    failed, status = runs.list_runs(digits_store)[0]
+    assert status.message == str(error.value)
+    bad = runs.history(digits_store, failed.name)[-1].bad_step
+    before = (bad - 1) // 10 * 10
+    assert checkpoint.find(digits_store, failed.name).step == before
+
+    events = []
+    words = [f"steps={bad + 1}", "checkpoint.every=10", "recovery.nan=rollback"]
+    done = launch.train(
+        digits_store, a_run(digits_store, "example-breaking", *words), on_event=events.append
+    )
+    assert done.status.state == "finished"
+    attempts = runs.history(digits_store, done.run.name)
+    assert [(a.ending, a.bad_step, a.from_step) for a in attempts] == [
+        ("not a number", bad, 0), ("finished", None, before),
+    ]  # fmt: skip
+    assert f"the loss 'loss' was nan at step {bad}" in events[0]
+
+
+def test_a_run_is_stopped_from_outside_and_written_by_one_process_at_a_time(
+    digits_store, genloom_command
+):
+    refused, names, stopped = [], [], []
+
+    def interfere():
+        try:
+            launch.resume(digits_store, names[0])
+        except RequestError as error:
+            refused.append(str(error))
+        stopped.append(genloom_command("runs", "stop", names[0], store=digits_store.url))
+
+    def on_report(report):
+        if report.step >= 20 and not threads:
+            threads.append(threading.Thread(target=interfere))
+            threads[0].start()
+
+    threads = []
+    done = launch.train(
+        digits_store, a_run(digits_store, "example-watched", "steps=1000000"),
+        on_start=lambda run, step: names.append(run.name), on_report=on_report,
+    )  # fmt: skip
+    threads[0].join()
+    assert done.status.state == "stopped"
+    assert "is being written by process" in refused[0]
+    assert stopped[0].returncode == 0, stopped[0].stderr
+    assert f"stopped at step {done.status.step:,}" in stopped[0].stdout
+    assert checkpoint.find(digits_store, names[0]).step == done.status.step
+    again = genloom_command("runs", "stop", names[0], store=digits_store.url)
+    assert again.returncode == 2
+    assert "no process is writing" in again.stderr
+    shown = genloom_command("runs", "show", names[0], store=digits_store.url).stdout
+    assert "stopped on request" in shown
+    logs = genloom_command("runs", "logs", names[0], store=digits_store.url)
+    assert "rank 0 on" in logs.stdout
+
+
+def test_a_lock_lapses_when_its_holder_is_gone(tmp_path, monkeypatch):
+    from genloom_platform.store import Store
+
+    store = Store(tmp_path.as_uri())
+    with lock.Lock(store, "run"):
+        found = lock.holder(store, "run")
+        with pytest.raises(RequestError, match=f"process {found.process} on {found.host}"):
+            lock.Lock(store, "run").__enter__()
+    assert lock.holder(store, "run") is None
+    for update in ({"process": 1 << 22}, {"host": "elsewhere", "at": time.time() - 61}):
+        gone = found.model_copy(update=update)
+        store.write("runs/run/lock.json", gone.model_dump_json().encode())
+        assert lock.holder(store, "run") is None
+    alive = found.model_copy(update={"host": "elsewhere", "at": time.time()})
+    store.write("runs/run/lock.json", alive.model_dump_json().encode())
+    assert lock.holder(store, "run") == alive
