@@ -1,5 +1,7 @@
 """Generators for tests whose losses draw no random numbers, so that they can be compared exactly."""
 
+import time
+
 import torch
 from torch import nn
 
@@ -103,11 +105,19 @@ def rows_of(batch):
 
 
 class Watched(Autoencoder):
-    """Says in a metric which rows it saw."""
+    """Says in its metrics which rows it saw: in their order, and as a sum that order does not change."""
 
     def loss(self, model, batch):
         loss = super().loss(model, batch)
-        return Loss(loss.value, {"rows": rows_of(batch)})
+        return Loss(loss.value, {"rows": rows_of(batch), "sum": batch["x"].double().square().sum()})
+
+
+class Slow(Watched):
+    """Takes a twentieth of a second for a step."""
+
+    def loss(self, model, batch):
+        time.sleep(0.05)
+        return super().loss(model, batch)
 
 
 class WatchedPair(Pair):

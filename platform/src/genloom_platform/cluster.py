@@ -69,15 +69,25 @@ def require(cpus: float, gpus: float) -> None:
             )
 
 
-def slots(cpus: float, gpus: float) -> int:
-    """How many workers the cluster has room for now, each of which takes so much of one node.
+def slots(cpus: float, gpus: float, *, running: bool = False) -> int:
+    """How many workers the cluster has room for, each of which takes so much of one node.
 
     Nodes that are about to go count for nothing, and one CPU is left to the data stream.
+
+    Args:
+        cpus: Of a worker.
+        gpus: Of a worker.
+        running: Whether some of them run already; they are counted. Their data stream takes whatever CPUs
+            are free, so then all that the nodes have is counted, what others take included.
     """
     import ray
 
     leaving = draining()
-    per_node: dict[str, Mapping[str, float]] = ray._private.state.available_resources_per_node()  # type: ignore[attr-defined]
+    per_node: dict[str, Mapping[str, float]]
+    if running:
+        per_node = {node["NodeID"]: node["Resources"] for node in ray.nodes() if node["Alive"]}
+    else:
+        per_node = ray._private.state.available_resources_per_node()  # type: ignore[attr-defined]
     free = {node: dict(found) for node, found in per_node.items() if node not in leaving}
     room = sum(_fitting(found, cpus, gpus) for found in free.values())
     spare = sum(found.get("CPU", 0) - _fitting(found, cpus, gpus) * cpus for found in free.values())

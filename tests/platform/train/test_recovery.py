@@ -14,6 +14,7 @@ from genloom_platform.train.recovery import (
     decide,
     failures_in_a_row,
     hung,
+    vain_resizes,
     workers_for,
 )  # fmt: skip
 
@@ -68,6 +69,19 @@ def test_a_run_that_comes_further_is_never_given_up():
         history.append(("worker died", step, step + 15))
         assert isinstance(decide(attempts(*history), Recovery.model_validate({"retries": 1})), GoOn)
         assert failures_in_a_row(attempts(*history)) == 1
+
+
+@pytest.mark.parametrize(("history", "vain"), [
+    ([], 0), ([("resized", 2)], 0), ([("resized", 2), ("resized", 3)], 0),
+    ([("resized", 2), ("resized", 2)], 1), ([("resized", 2), ("resized", 2), ("resized", 2)], 2),
+    ([("resized", 2), ("resized", 2), ("worker died", 2)], 2), ([("worker died", 3), ("resized", 2)], 0),
+])  # fmt: skip
+def test_resizes_that_brought_nothing_are_counted(history, vain):
+    made = [
+        attempt.model_copy(update={"workers": workers})
+        for attempt, (_, workers) in zip(attempts(*[(e,) for e, _ in history]), history, strict=True)
+    ]
+    assert vain_resizes(made) == vain
 
 
 def test_what_attempts_ended_on_is_left_alone():

@@ -1,1 +1,1 @@
-"""Training. Read `launch.py`, `worker.py`, `loop.py`, `engine.py`, in that order."""
+"""Training. Read `launch.py`, `attempt.py`, `worker.py`, `loop.py`, `engine.py`, in that order."""

@@ -1,7 +1,7 @@
-"""Launch: the driver's side of a run. The next file to read is `worker.py`, then `loop.py`.
+"""Launch: the driver's side of a run. The next file to read is `attempt.py`, then `worker.py`.
 
-A run is checked whole before anything is written; then Ray Train starts the workers, and this
-process shows what they report, until the model is registered.
+A run is checked whole before anything is written; then it is attempted, again where recovery says so,
+until the model is registered.
 """
 
 import datetime
@@ -30,6 +30,7 @@ from genloom_platform.train.worker import Job
 ROOM_S = 600.0
 """How long a run waits for the fewest workers that it may train with."""
 ROOM_POLL_S = 1.0
+RESIZE_AGAIN_S = 60.0
 SETTLE_S = 10.0
 """How long an elastic run looks for its most workers before it goes on with fewer."""
 
@@ -138,6 +139,7 @@ class _Course:
         self._history = runs.history(store, run.name)
         self._begun = len(self._history)
         self._step, self._metrics = 0, dict[str, float]()
+        self._began_at = 0.0
 
     def see_through(self) -> Trained:
         """Train, evaluate, register; whatever happens, the run's status says it."""
@@ -171,9 +173,11 @@ class _Course:
         Raises:
             TrainingError: It has failed.
         """
-        watch = Watch(self._seen, self._asked_to_stop, self._room_for)
+        watch = Watch(self._seen, self._asked_to_stop, self._room_to_grow)
         while True:
-            made, error = attempt(self._job(), watch)
+            job = self._job()
+            self._began_at = time.monotonic()
+            made, error = attempt(job, watch)
             self._step = made.step
             self._history.append(made)
             runs.record(self._store, self._run.name, self._history)
@@ -232,10 +236,16 @@ class _Course:
 
     def _room_for(self, running: int) -> int:
         config = self._run.config
-        slots = cluster.slots(config.scale.cpus_per_worker, config.scale.gpus_per_worker)
-        return recovery.workers_for(
-            config.scale, slots + running, config.global_batch // config.accumulate
-        )
+        scale = config.scale
+        slots = cluster.slots(scale.cpus_per_worker, scale.gpus_per_worker, running=running > 0)
+        return recovery.workers_for(scale, slots, config.global_batch // config.accumulate)
+
+    def _room_to_grow(self, running: int) -> int:
+        """The same while an attempt runs; less and less often where growing has failed."""
+        tries = recovery.vain_resizes(self._history)
+        if tries and time.monotonic() - self._began_at < RESIZE_AGAIN_S * 2**tries:
+            return 0
+        return self._room_for(running)
 
     def _asked_to_stop(self) -> bool:
         return self._lock.lost or runs.asked_to_stop(self._store, self._run.name)

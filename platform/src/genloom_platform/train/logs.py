@@ -1,7 +1,6 @@
 """A worker's log: all that its process prints, engines included, in the store while it runs."""
 
 import os
-import socket
 import sys
 import tempfile
 import threading
@@ -26,8 +25,8 @@ def folder(run: str) -> str:
 
 
 @contextmanager
-def logged(store: Store, run: str, rank: int) -> Generator[None]:
-    """Send what this process prints to the run's log."""
+def logged(store: Store, run: str, rank: int, where: str) -> Generator[None]:
+    """Send what this process prints to the run's log, which begins with where it runs."""
     relative = f"{folder(run)}/rank-{rank}.log"
     with tempfile.TemporaryDirectory(prefix="genloom-log-") as scratch:
         local = Path(scratch) / "log" if store.folder is None else store.folder / relative
@@ -35,7 +34,7 @@ def logged(store: Store, run: str, rank: int) -> Generator[None]:
         if store.folder is None and store.exists(relative):
             store.download(relative, local)  # an earlier attempt's, which this one goes on with
         with _redirected(local), _uploaded(store, local, relative):
-            print(f"rank {rank} on {socket.gethostname()}, process {os.getpid()}", flush=True)
+            print(f"rank {rank} on {where}, process {os.getpid()}", flush=True)
             try:
                 yield
             except BaseException:

@@ -119,6 +119,19 @@ def failures_in_a_row(history: Sequence[Attempt]) -> int:
     return count
 
 
+def vain_resizes(history: Sequence[Attempt]) -> int:
+    """How often in a row, at the end of the history, room for more workers was seen and then not there.
+
+    Room is measured while others may take it; the attempt after the last resize counts as running.
+    """
+    count = 0
+    for before, after in zip(history[-2::-1], history[:0:-1], strict=True):
+        if before.ending != "resized" or after.workers > before.workers:
+            break
+        count += 1
+    return count
+
+
 def avoid(history: Sequence[Attempt]) -> Avoid:
     """The steps and checkpoints that the attempts ended on."""
     return Avoid(

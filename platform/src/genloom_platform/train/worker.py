@@ -1,6 +1,7 @@
 """One training worker: `loop.train` under Ray Train. The next file to read is `loop.py`."""
 
 import os
+import socket
 import threading
 import time
 from collections.abc import Generator, Iterator
@@ -53,10 +54,12 @@ def work(config: dict[str, Job]) -> None:
     """Train, and export the result when all steps are done. Ray Train calls it on every worker."""
     job = config["job"]
     import ray.train
+    import ray.util
 
     context = ray.train.get_context()
     os.environ["LOCAL_SIZE"] = str(context.get_local_world_size())
-    with logged(job.store, job.run, context.get_world_rank()):
+    where = f"{socket.gethostname()} ({ray.util.get_node_ip_address()})"
+    with logged(job.store, job.run, context.get_world_rank(), where):
         _Rank(job, context.get_world_rank()).train()
 
 
