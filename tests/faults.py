@@ -61,7 +61,7 @@ def trained(store, generator, stage, faults=(), words=()):
     config = resolve(
         read_values(generator, [
             f"steps={STEPS}", "data=digits", "global_batch=24", "scale.workers=2", "log_every=5", "seed=3",
-            "evaluate=false", f"checkpoint.every={EVERY}", "recovery.hung_s=8",
+            "evaluate=false", f"checkpoint.every={EVERY}", "recovery.hung_s=15",
             f"deepspeed.zero_optimization.stage={stage}",
             "deepspeed.zero_optimization.stage3_param_persistence_threshold=0", *words,
         ]), store,

@@ -27,6 +27,7 @@ from genloom_platform.train.parts import Part, parts_of, remaining_state
 from genloom_platform.train.sharding import (
     AUTOCAST,
     deepspeed_config,
+    forget_autocast,
     loss_scaler,
     lower_scale_on_overflow,
     whole_weights,
@@ -53,6 +54,7 @@ class Engine:
         """Global batches that a step reads."""
         self._names = {id(parameter): name for name, parameter in self.model.named_parameters()}
         recompute.activations(self.model, config.recompute)
+        forget_autocast()
         self._engines = {part.objective.name: self._start(part) for part in self.parts}
         self._rates = {name: rates_of(engine) for name, engine in self._engines.items()}
         self._buffers = [b for b in remaining_buffers(self.model) if b.numel()]

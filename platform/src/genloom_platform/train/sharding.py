@@ -4,6 +4,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any
 
+from deepspeed.runtime import torch_autocast
 from torch import nn
 
 from genloom_platform.config import RunConfig
@@ -28,6 +29,12 @@ def deepspeed_config(config: RunConfig, world: int) -> dict[str, Any]:
     if config.precision in AUTOCAST:
         own["torch_autocast"] = {"enabled": True, "dtype": AUTOCAST[config.precision]}
     return {**config.deepspeed, **own}
+
+
+def forget_autocast() -> None:
+    """Let DeepSpeed forget that an engine before this one, in the same process, trained in another precision."""
+    torch_autocast.TORCH_AUTOCAST_INITIALIZED = False
+    torch_autocast.TORCH_AUTOCAST_DTYPE = None  # pyright: ignore[reportAttributeAccessIssue]
 
 
 @contextmanager
