@@ -41,6 +41,8 @@ class Release(Facts):
     """`name@version` of that dataset."""
     dataset_digest: str
     run: str
+    parent: str | None = None
+    """`name@version` of the model that it was finetuned from."""
     step: int
     weights_sha256: str
     weights_bytes: int

@@ -27,6 +27,8 @@ class Run(Facts):
     tracking_id: str
     """The run's id in MLflow."""
     created_at: str
+    sweep: str | None = None
+    """The sweep that it is a trial of."""
 
 
 class Status(Facts):
