@@ -19,10 +19,13 @@ OWNED_BY_THE_RUN = {
     "bf16": "precision",
     "fp16": "precision",
     "torch_autocast": "precision",
+    "amp": "precision",
     "gradient_clipping": "clip",
+    "scheduler": "schedule",
+    "activation_checkpointing": "recompute",
 }
 """Keys of DeepSpeed's JSON that the run states in a key of its own."""
-PASSED_ON = {"zero_optimization", "activation_checkpointing", "aio", "comms_logger", "flops_profiler"}
+PASSED_ON = {"zero_optimization", "aio", "comms_logger", "flops_profiler"}
 """Groups of DeepSpeed's JSON whose names are in none of its lists."""
 
 

@@ -1,17 +1,18 @@
 """Stop and resume, exactly and elastically; what a torn, altered or foreign checkpoint does."""
 
+import math
 import pickle
 import subprocess
 from functools import partial
 
 import pytest
 import torch
-from examples import Autoencoder, Pair
+from examples import Autoencoder, Breaking, Pair
 from ranks import on_ranks
 from training import EVERY, load_directly, on_a_full_disk, session
 
 from genloom.errors import StoreError
-from genloom_platform.config import Checkpoints
+from genloom_platform.config import Checkpoints, Recovery
 from genloom_platform.data.imports import import_dataset
 from genloom_platform.store import Store
 from genloom_platform.train import checkpoint, runs, saver
@@ -163,6 +164,22 @@ def small_disk(tmp_path):
         pytest.skip(f"cannot mount a small disk: {made.stderr.decode().strip()}")
     yield folder
     subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_what_was_cut_off_is_cleared_away_by_the_next_checkpoint(digits_store):
+    digits_store.write(f"{checkpoint.place('cut', 3)}/rank-0.0.safetensors", b"half")
+    digits_store.write(f"{checkpoint.place('cut', 9)}/rank-0.0.safetensors", b"half")
+    _, kept = on_ranks(1, session, digits_store.url, Autoencoder, "cut", 4)[0]
+    assert kept == ["00000004", "00000009"]
+
+
+@pytest.mark.parametrize("stage", [0, 1, 3])
+def test_a_loss_that_is_not_a_number_is_left_out_where_it_stands(digits_store, stage):
+    skip = partial(session, recovery=Recovery(nan="skip"), average=None)
+    seen, _ = on_ranks(2, skip, digits_store.url, Breaking, f"skip-{stage}", 200, stage)[0]
+    bad = [step for step, metrics in seen.items() if math.isnan(metrics["loss"])]
+    assert 0 < len(bad) < 50
+    assert seen[200]["loss"] < seen[1]["loss"]
 
 
 def test_a_disk_that_is_full_is_told_and_the_last_checkpoint_stays(small_disk):

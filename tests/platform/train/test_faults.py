@@ -71,26 +71,31 @@ def test_a_loss_that_is_not_a_number_ends_a_run_or_is_passed_over_after_going_ba
 def test_a_run_is_stopped_from_outside_and_written_by_one_process_at_a_time(
     digits_store, genloom_command
 ):
-    refused, names, stopped = [], [], []
+    refused, names, stopped, followed = [], [], [], []
 
     def interfere():
         try:
             launch.resume(digits_store, names[0])
         except RequestError as error:
             refused.append(str(error))
+        followed.append(genloom_command("runs", "logs", names[0], "--follow", store=digits_store.url))
+
+    def stop():
         stopped.append(genloom_command("runs", "stop", names[0], store=digits_store.url))
 
     def on_report(report):
         if report.step >= 20 and not threads:
-            threads.append(threading.Thread(target=interfere))
-            threads[0].start()
+            threads.extend([threading.Thread(target=interfere), threading.Thread(target=stop)])
+            for thread in threads:
+                thread.start()
 
     threads = []
     done = launch.train(
         digits_store, a_run(digits_store, "example-watched", "steps=1000000"),
         on_start=lambda run, step: names.append(run.name), on_report=on_report,
     )  # fmt: skip
-    threads[0].join()
+    for thread in threads:
+        thread.join()
     assert done.status.state == "stopped"
     assert "is being written by process" in refused[0]
     assert stopped[0].returncode == 0, stopped[0].stderr
@@ -103,6 +108,7 @@ def test_a_run_is_stopped_from_outside_and_written_by_one_process_at_a_time(
     assert "stopped on request" in shown
     logs = genloom_command("runs", "logs", names[0], store=digits_store.url)
     assert "rank 0 on" in logs.stdout
+    assert followed[0].stdout == logs.stdout  # it ended with the run
 
 
 def test_a_lock_lapses_when_its_holder_is_gone(tmp_path, monkeypatch):

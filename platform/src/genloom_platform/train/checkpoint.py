@@ -157,7 +157,11 @@ def zero_stage(engine: "Engine") -> int:
 
 
 def prune(store: Store, run: str, settings: "Checkpoints") -> None:
-    """Delete what is neither among the newest nor the best; each loses its manifest first."""
+    """Delete what is neither among the newest nor the best, each its manifest first; and what was cut off.
+
+    Checkpoints are saved one after the other, so what is older than a committed one and is not itself will
+    never be.
+    """
     steps = committed(store, run)
     kept = set(steps[: settings.keep])
     if settings.best:
@@ -165,6 +169,9 @@ def prune(store: Store, run: str, settings: "Checkpoints") -> None:
     for step in set(steps) - kept:
         store.remove(f"{place(run, step)}/{MANIFEST}")
         store.delete(place(run, step))
+    for name in store.names(folder(run)):
+        if int(name) < max(steps, default=0) and int(name) not in steps:
+            store.delete(f"{folder(run)}/{name}")
 
 
 def _best(store: Store, run: str, steps: list[int], settings: "Checkpoints") -> list[int]:

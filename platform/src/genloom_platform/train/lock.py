@@ -3,8 +3,8 @@
 import os
 import secrets
 import socket
-import threading
 import time
+from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from genloom.data import Facts
 from genloom.errors import RequestError, StoreError
 from genloom_platform.store import Store
+from genloom_platform.train.background import repeating
 
 RENEW_S = 10.0
 LAPSE_S = 60.0
@@ -42,7 +43,6 @@ class Lock:
         self._store, self._run = store, run
         self._path = f"runs/{run}/lock.json"
         self._token = secrets.token_hex(8)
-        self._ended = threading.Event()
         self.lost = False
         """Whether another process has taken it, as after this one was stopped for long."""
 
@@ -58,28 +58,23 @@ class Lock:
         found = _read(self._store, self._path)
         if found is None or found.token != self._token:
             raise RequestError(f"another process has begun to write the run {self._run}; let it")
-        self._thread = threading.Thread(target=self._renew, daemon=True)
-        self._thread.start()
+        self._renewing = repeating(self._renew, RENEW_S)
+        self._renewing.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._ended.set()
-        self._thread.join()
+        self._renewing.__exit__(kind, error, trace)
         if not self.lost:
             self._store.remove(self._path)
 
     def _renew(self) -> None:
-        while not self._ended.wait(RENEW_S):
-            try:
-                found = _read(self._store, self._path)
-                if found and found.token != self._token:
-                    self.lost = True
-                    return
+        with suppress(StoreError):  # the store is away for all that would write it; it is tried again
+            found = _read(self._store, self._path)
+            self.lost = self.lost or (found is not None and found.token != self._token)
+            if not self.lost:
                 self._write()
-            except StoreError:
-                continue  # the store is away for all of them; it is tried again
 
     def _write(self) -> None:
         me = Holder(token=self._token, host=socket.gethostname(), process=os.getpid(), at=time.time())

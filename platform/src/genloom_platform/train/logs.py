@@ -3,7 +3,6 @@
 import os
 import sys
 import tempfile
-import threading
 import time
 import traceback
 from collections.abc import Generator, Iterator
@@ -13,6 +12,7 @@ from pathlib import Path
 from genloom.errors import RequestError, StoreError
 from genloom_platform.store import Store
 from genloom_platform.train import lock
+from genloom_platform.train.background import repeating
 
 FOLLOW_S = 1.0
 UPLOAD_S = 20.0
@@ -66,20 +66,15 @@ def _uploaded(store: Store, local: Path, relative: str) -> Generator[None]:
     if store.folder is not None:
         yield
         return
-    ended = threading.Event()
 
     def upload() -> None:
-        while not ended.wait(UPLOAD_S):
-            with suppress(StoreError):  # the next one may succeed; training does not depend on it
-                store.upload(local, relative)
+        with suppress(StoreError):  # the next one may succeed; training does not depend on it
+            store.upload(local, relative)
 
-    thread = threading.Thread(target=upload, daemon=True)
-    thread.start()
     try:
-        yield
+        with repeating(upload, UPLOAD_S):
+            yield
     finally:
-        ended.set()
-        thread.join()
         sys.stdout.flush()
         sys.stderr.flush()
         store.upload(local, relative)

@@ -11,6 +11,13 @@ from genloom_platform.config import RunConfig
 
 HELD = -1
 """Stands among the modules that use a parameter, for DeepSpeed not to release it."""
+DEFAULTS = {
+    # Optimizers are torch's, wherever DeepSpeed keeps their state.
+    "zero_allow_untested_optimizer": True,
+    "zero_force_ds_cpu_optimizer": False,
+    "steps_per_print": 1 << 62,
+}
+"""What a run's own JSON may change."""
 AUTOCAST = {"bf16": "bfloat16", "fp16": "float16"}
 
 
@@ -21,14 +28,10 @@ def deepspeed_config(config: RunConfig, world: int) -> dict[str, Any]:
         "train_micro_batch_size_per_gpu": config.global_batch // (world * config.accumulate),
         "gradient_accumulation_steps": config.accumulate,
         "gradient_clipping": config.clip,
-        "zero_allow_untested_optimizer": True,
-        # Optimizers are torch's, wherever DeepSpeed keeps their state.
-        "zero_force_ds_cpu_optimizer": False,
-        "steps_per_print": 1 << 62,
     }
     if config.precision in AUTOCAST:
         own["torch_autocast"] = {"enabled": True, "dtype": AUTOCAST[config.precision]}
-    return {**config.deepspeed, **own}
+    return {**DEFAULTS, **config.deepspeed, **own}
 
 
 def forget_autocast() -> None:

@@ -2,7 +2,6 @@
 
 import os
 import socket
-import threading
 import time
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from genloom_platform.config import RunConfig
 from genloom_platform.data import manifest as manifests
 from genloom_platform.data.stream import Columns, Stream, ray_batches
 from genloom_platform.store import Store
+from genloom_platform.train.background import repeating
 from genloom_platform.train.inbox import Place
 from genloom_platform.train.logs import logged
 from genloom_platform.train.progress import Clock, Report
@@ -133,22 +133,15 @@ class _Rank:
         import ray
 
         place = Place(ray.get_runtime_context().get_node_id(), os.getpid())
-        inbox, ended = self._job.inbox, threading.Event()
-        pause_s = min(2.0, self._job.config.recovery.hung_s / BEATS)
+        inbox, attempt = self._job.inbox, self._job.attempt
 
         def beat() -> None:
-            while True:
-                phase_s = time.monotonic() - self._clock.changed_at
-                sign = Sign(self._clock.step, self._clock.phase, phase_s, 0)
-                inbox.beat.remote(self._job.attempt, self._rank, place, sign)
-                if ended.wait(pause_s):
-                    return
+            phase_s = time.monotonic() - self._clock.changed_at
+            sign = Sign(self._clock.step, self._clock.phase, phase_s, 0)
+            inbox.beat.remote(attempt, self._rank, place, sign)
 
-        thread = threading.Thread(target=beat, daemon=True)
-        thread.start()
         try:
-            yield
+            with repeating(beat, min(2.0, self._job.config.recovery.hung_s / BEATS)):
+                yield
         finally:
-            ended.set()
-            thread.join()
-            inbox.beat.remote(self._job.attempt, self._rank, place, None)
+            inbox.beat.remote(attempt, self._rank, place, None)
