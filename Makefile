@@ -1,4 +1,4 @@
-# make demo · test · lint · bench: each sets up all that it needs in .venv, once.
+# make demo · test · lint · bench · chaos: each sets up all that it needs in .venv, once.
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -6,13 +6,13 @@ PACKAGES := sdk platform $(patsubst %/pyproject.toml,%,$(wildcard plugins/*/pypr
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export DS_ACCELERATOR ?= $(if $(wildcard /proc/driver/nvidia),,cpu)
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint bench chaos clean
 
 demo: .venv/.installed
 	@sh demo.sh
 
 test: .venv/.tools
-	@$(BIN)/pytest -m "not bench" $(ARGS)
+	@$(BIN)/pytest -m "not bench and not chaos" $(ARGS)
 
 lint: .venv/.tools
 	@$(BIN)/ruff check .
@@ -21,6 +21,9 @@ lint: .venv/.tools
 
 bench: .venv/.tools
 	@$(BIN)/pytest -m bench -s tests/benchmarks $(ARGS)
+
+chaos: .venv/.tools
+	@$(BIN)/pytest -m chaos -s tests/chaos $(ARGS)
 
 clean:
 	rm -rf .venv demo build */build plugins/*/build

@@ -2,6 +2,7 @@
 
 import time
 
+import strikes
 import torch
 from torch import nn
 
@@ -112,6 +113,17 @@ class Watched(Autoencoder):
         return Loss(loss.value, {"rows": rows_of(batch), "sum": batch["x"].double().square().sum()})
 
 
+class Struck(Watched):
+    """Ends its own process at the moment of a step that `strike` names; see strikes.py."""
+
+    plan: str
+    """The folder in which that is written."""
+
+    def loss(self, model, batch):
+        loss = super().loss(model, batch)
+        return Loss(strikes.strike(self.plan, loss.value), loss.metrics)
+
+
 class Slow(Watched):
     """Takes a twentieth of a second for a step."""
 
@@ -125,6 +137,19 @@ class WatchedPair(Pair):
 
     def reconstruction(self, model, batch):
         return Loss(super().reconstruction(model, batch).value, {"rows": rows_of(batch)})
+
+
+class StruckPair(WatchedPair):
+    """The same, with two objectives."""
+
+    plan: str
+
+    def reconstruction(self, model, batch):
+        loss = super().reconstruction(model, batch)
+        return Loss(strikes.strike(self.plan, loss.value), loss.metrics)
+
+    def sparsity(self, model, batch):
+        return Loss(strikes.strike(self.plan, super().sparsity(model, batch).value))
 
 
 class Breaking(Watched):

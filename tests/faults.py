@@ -1,17 +1,47 @@
-"""Faults for trainings on the session's Ray cluster: workers killed or stopped at chosen or random moments."""
+"""Faults for trainings on the session's Ray cluster: workers that are killed or stopped at chosen moments."""
 
 import os
 import signal
 import threading
 import time
+from dataclasses import dataclass
 
 import psutil
+import strikes
 
 from genloom_platform.config import read_values, resolve
 from genloom_platform.train import checkpoint, launch, runs
 
-STEPS = 400
 EVERY = 20
+
+
+@dataclass
+class Fault:
+    """What happens to a worker, once, at a moment soon after a step.
+
+    The moments of `strikes`; or `saving`, a checkpoint is being written; or `now`.
+    """
+
+    step: int
+    moment: str
+    rank: int = 0
+    kind: int = signal.SIGKILL
+    struck: bool = False
+
+    def watch(self, store, run, step, plan):
+        """Called with every report; strikes from a thread, so as not to wait for the next one."""
+        if self.struck or step < self.step:
+            return
+        self.struck = True
+        if self.moment in strikes.MOMENTS:
+            strikes.order(plan, self.rank, self.moment)
+        else:
+            threading.Thread(target=self._strike, args=(store, run), daemon=True).start()
+
+    def _strike(self, store, run):
+        while self.moment == "saving" and not _in_a_save(store, run):
+            time.sleep(0.0005)
+        os.kill(workers()[self.rank], self.kind)
 
 
 def workers():
@@ -23,45 +53,21 @@ def workers():
     return sorted(found)
 
 
-class Fault:
-    """Sends a signal to a random worker, once: some time after a step, or in the middle of a save."""
-
-    def __init__(self, random, kind=signal.SIGKILL, step=None, saving=False):
-        self.kind, self.saving, self._random = kind, saving, random
-        self.step = random.randrange(EVERY, STEPS // 2) if step is None else step
-        self._delay_s = random.uniform(0, 0.05)
-        self.struck_at = None
-
-    def watch(self, store, run, step):
-        """Called with every report; strikes from a thread, so as not to wait for the next one."""
-        if self.struck_at is None and step >= self.step:
-            self.struck_at = step
-            threading.Thread(target=self._strike, args=(store, run), daemon=True).start()
-
-    def _strike(self, store, run):
-        if self.saving:
-            while not _in_a_save(store, run):
-                time.sleep(0.0005)
-        else:
-            time.sleep(self._delay_s)
-        os.kill(self._random.choice(workers()), self.kind)
-
-
 def _in_a_save(store, run):
     """Whether a checkpoint is being written that is not committed yet."""
     names = store.names(checkpoint.folder(run))
     return bool(names) and not store.exists(f"{checkpoint.folder(run)}/{names[-1]}/manifest.json")
 
 
-def trained(store, generator, stage, faults=(), words=()):
+def trained(store, generator, stage, plan, faults=(), steps=200, words=()):
     """Train through some faults; returns the metrics by step, the run's attempts, and what was said of them.
 
     A step that was done again must have given the same metrics; that is asserted here.
     """
     config = resolve(
         read_values(generator, [
-            f"steps={STEPS}", "data=digits", "global_batch=24", "scale.workers=2", "log_every=5", "seed=3",
-            "evaluate=false", f"checkpoint.every={EVERY}", "recovery.hung_s=15",
+            f"steps={steps}", "data=digits", "global_batch=24", "scale.workers=2", "log_every=5", "seed=3",
+            "evaluate=false", f"checkpoint.every={EVERY}", "recovery.hung_s=15", f"plan={plan}",
             f"deepspeed.zero_optimization.stage={stage}",
             "deepspeed.zero_optimization.stage3_param_persistence_threshold=0", *words,
         ]), store,
@@ -73,11 +79,11 @@ def trained(store, generator, stage, faults=(), words=()):
             step = report.step - len(report.metrics) + 1 + index
             assert seen.setdefault(step, metrics) == metrics
         if waiting:
-            waiting[0].watch(store, names[0], report.step)
+            waiting[0].watch(store, names[0], report.step, plan)
 
     def on_event(message):
         events.append(message)
-        if waiting and waiting[0].struck_at is not None and "retry" in message:
+        if waiting and waiting[0].struck and "retry" in message:
             waiting.pop(0)
 
     launch.train(

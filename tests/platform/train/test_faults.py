@@ -1,12 +1,11 @@
 """Runs that meet faults, on a real cluster: killed, hung, stopped, not a number; and two writers of one run."""
 
-import random
 import signal
 import threading
 import time
 
 import pytest
-from faults import STEPS, Fault, trained
+from faults import Fault, trained
 
 from genloom.errors import RequestError, TrainingError
 from genloom_platform.config import read_values, resolve
@@ -15,23 +14,23 @@ from genloom_platform.train import checkpoint, launch, lock, runs
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
 
-@pytest.mark.parametrize(("generator", "stage", "seed"), [
-    ("example-watched", 3, 1), ("example-watched-pair", 2, 2),
+@pytest.mark.parametrize(("generator", "stage", "moments"), [
+    ("example-struck", 3, ["backward", "saving"]), ("example-struck-pair", 2, ["collective", "now"]),
 ])  # fmt: skip
 def test_killed_and_stopped_workers_leave_no_trace_in_losses_and_rows(
-    digits_store, generator, stage, seed
+    digits_store, tmp_path, generator, stage, moments
 ):
-    whole, once, _ = trained(digits_store, generator, stage)
+    whole, once, _ = trained(digits_store, generator, stage, tmp_path)
     assert [attempt.ending for attempt in once] == ["finished"]
-    chance = random.Random(seed)
     faults = [
-        Fault(chance, step=30, saving=True),
-        Fault(chance, signal.SIGSTOP, step=STEPS // 2),
+        Fault(30, moments[0], rank=1),
+        Fault(70, moments[1], kind=signal.SIGSTOP if moments[1] == "now" else signal.SIGKILL),
     ]
-    seen, attempts, events = trained(digits_store, generator, stage, faults)
+    seen, attempts, events = trained(digits_store, generator, stage, tmp_path, faults)
     assert seen == whole
-    assert sorted(seen) == list(range(1, STEPS + 1))
-    assert [attempt.ending for attempt in attempts] == ["worker died", "worker hung", "finished"]
+    assert sorted(seen) == list(range(1, 201))
+    second = "worker hung" if moments[1] == "now" else "worker died"
+    assert [attempt.ending for attempt in attempts] == ["worker died", second, "finished"]
     assert all(attempt.from_step % 20 == 0 for attempt in attempts)
     assert "retry 1 of 3" in events[0]
 
