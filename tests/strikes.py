@@ -1,4 +1,4 @@
-"""Workers that end themselves, by SIGKILL, at a chosen moment of a step: an order lies in a file until one takes it."""
+"""Workers that end themselves, by SIGKILL, at an ordered moment: an order lies in a file until one takes it."""
 
 import json
 import os
