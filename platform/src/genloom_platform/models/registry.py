@@ -3,15 +3,14 @@
 MLflow keeps the names; the files are the store's. So any MLflow page or client shows the models.
 """
 
-import os
 import re
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
-from genloom.errors import RequestError, StoreError, UnknownName
+from genloom.errors import RequestError, UnknownName
 from genloom_platform.models import release as releases
+from genloom_platform.models.database import Client, experiment
 from genloom_platform.models.release import Release
 from genloom_platform.store import Store, identifier
 
@@ -33,22 +32,6 @@ class Version:
         return f"{self.name}@{self.number}"
 
 
-def tracking_uri(store: Store) -> str:
-    """Where MLflow keeps its database: GENLOOM_TRACKING, else SQLite in the store.
-
-    A store in S3 cannot hold SQLite; then it is a file in the home of whoever works with that store,
-    and a team that shares the store sets GENLOOM_TRACKING to its MLflow server.
-    """
-    if address := os.environ.get("GENLOOM_TRACKING"):
-        return address
-    if store.folder is not None:
-        return f"sqlite:///{store.folder}/mlflow.db"
-    name = re.sub(r"[^a-z0-9]+", "-", store.url.lower())
-    folder = Path.home() / ".genloom"
-    folder.mkdir(parents=True, exist_ok=True)
-    return f"sqlite:///{folder}/mlflow-{name}.db"
-
-
 class Registry:
     """The models of a store."""
 
@@ -56,26 +39,13 @@ class Registry:
         self.store = store
 
     @cached_property
-    def client(self) -> Any:
+    def client(self) -> Client:
         """MLflow's client, made when it is first needed: it takes seconds to import."""
-        import logging
+        return Client(self.store)
 
-        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-        os.environ.setdefault("DO_NOT_TRACK", "true")
-        for name in ("mlflow", "alembic"):
-            logging.getLogger(name).setLevel(logging.ERROR)
-        from mlflow import MlflowClient
-        from mlflow.exceptions import MlflowException
-
-        if self.store.folder is not None:
-            self.store.folder.mkdir(parents=True, exist_ok=True)
-        uri = tracking_uri(self.store)
-        try:
-            client = MlflowClient(tracking_uri=uri, registry_uri=uri)
-            client.search_registered_models(max_results=1)
-        except MlflowException as error:
-            raise StoreError(f"cannot open the registry {uri}: {error.message}") from error
-        return client
+    def experiment(self) -> str:
+        """The id of MLflow's experiment that runs are recorded in; its artifacts lie in the store."""
+        return experiment(self.client, self.store)
 
     def register(self, release: Release, metrics: dict[str, float], run_id: str | None) -> Version:
         """Give released weights the next version number of their name."""

@@ -9,7 +9,6 @@ from genloom_platform.data.manifest import Manifest
 from genloom_platform.models.registry import Registry
 from genloom_platform.train.progress import Report
 
-EXPERIMENT = "genloom"
 MAX_METRICS = 1000
 """MLflow takes no more in one call."""
 
@@ -19,18 +18,15 @@ class Tracking:
 
     def __init__(self, registry: Registry, run_id: str = "") -> None:
         self._client = registry.client
+        self._experiment = registry.experiment()
         self.run_id = run_id
         if run_id:
             self._client.update_run(run_id, status="RUNNING")
 
     def start(self, name: str, config: RunConfig, manifest: Manifest) -> str:
         """Open a run; returns its id."""
-        experiment = self._client.get_experiment_by_name(EXPERIMENT)
-        experiment_id = (
-            experiment.experiment_id if experiment else self._client.create_experiment(EXPERIMENT)
-        )
         tags = {"dataset": manifest.full_name, "dataset.digest": manifest.digest}
-        self.run_id = self._client.create_run(experiment_id, run_name=name, tags=tags).info.run_id
+        self.run_id = self._client.create_run(self._experiment, run_name=name, tags=tags).info.run_id
         from mlflow.entities import Param
 
         values = _flat(config.model_dump(mode="json", exclude_defaults=True))
