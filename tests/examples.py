@@ -69,6 +69,9 @@ class Pair(Autoencoder):
             Objective("encoder", self.sparsity, "encoder", optimizer=Optimizer(name="SGD", lr=0.1)),
         ]
 
+    def generate(self, model, prompts):
+        return super().generate(nn.Sequential(model.encoder, nn.ReLU(), model.decoder), prompts)
+
 
 class Penalised(Pair):
     """A gradient penalty, differentiated twice, and a parameter that is read outside of a forward."""

@@ -6,7 +6,7 @@ from examples import Autoencoder
 
 from genloom_platform.config import Checkpoints, RunConfig
 from genloom_platform.store import Store
-from genloom_platform.train import checkpoint
+from genloom_platform.train import checkpoint, showing
 from genloom_platform.train.saver import Saver
 
 STEPS = 20
@@ -81,7 +81,9 @@ def on_a_full_disk(url, folder):
     return session(url, Autoencoder, "full", STEPS, on_report=fill)
 
 
-def session(url, kind, run, steps, stage=1, stop_at=None, on_report=lambda news: None, **settings):
+def session(
+    url, kind, run, steps, stage=1, stop_at=None, on_report=lambda news: None, looking=False, **settings
+):
     """Train a run to a step, from where it stands; returns the losses seen and the checkpoints kept."""
     import torch.distributed as dist
 
@@ -115,7 +117,13 @@ def session(url, kind, run, steps, stage=1, stop_at=None, on_report=lambda news:
     def save(engine, step, metrics):
         savers[0].save(step, metrics)
 
-    train(config, kind(), stream.data, batches, report, save, resume)
+    def show(engine, step):
+        with engine.shown() as module:
+            if module:
+                showing.samples(kind(), module, showing.prompts(stream, config.samples))
+
+    looked = {"show": show} if looking else {}
+    train(config, kind(), stream.data, batches, report, save, resume, **looked)
     savers[0].wait()
     dist.barrier()
     return seen, store.names(checkpoint.folder(run))

@@ -77,8 +77,6 @@ def test_workers_killed_at_any_moment_leave_no_trace(
     assert seen == whole
     assert sorted(seen) == list(range(1, steps + 1))
     assert [attempt.ending for attempt in attempts] == ["worker died"] * KILLS + ["finished"]
-    lost = [
-        before.step - after.from_step for before, after in zip(attempts, attempts[1:], strict=False)
-    ]
+    lost = [before.step - after.from_step for before, after in pairwise(attempts)]
     assert max(lost) <= 2 * EVERY  # one that was being saved, and the steps since
-    assert sum("retry 1 of" in event for event in events) == KILLS
+    assert sum("retry" in event for event in events) == KILLS

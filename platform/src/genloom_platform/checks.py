@@ -10,6 +10,7 @@ import genloom
 from genloom.errors import Problem
 from genloom.problems import problems_of
 from genloom_platform.config import RunConfig
+from genloom_platform.train import profiling
 
 OWNED_BY_THE_RUN = {
     "train_batch_size": "global_batch",
@@ -136,6 +137,9 @@ def _other_problems(config: RunConfig) -> list[Problem]:
     if config.recovery.nan == "skip" and config.accumulate > 1:
         rule = "cannot take back the micro batches before the one that fails"
         problems.append(Problem("recovery.nan", "'skip'", rule, "give rollback, or accumulate=1"))
+    if config.profile and config.steps <= profiling.WARMUP_STEPS:
+        rule = f"traces what comes after {profiling.WARMUP_STEPS} steps, and the run has {config.steps}"
+        problems.append(Problem("profile", "true", rule, "raise steps"))
     for key, schedule in {"schedule": config.schedule, **config.schedules}.items():
         if schedule.warmup >= config.steps:
             where = key if key == "schedule" else f"schedules.{key}"

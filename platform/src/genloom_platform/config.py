@@ -65,6 +65,21 @@ class Checkpoints(Settings):
     best_is: Literal["lowest", "highest"] = "lowest"
 
 
+class Samples(Settings):
+    """What a run shows of its generator while it trains."""
+
+    every: int = Field(500, ge=0)
+    """Steps between two sheets of samples; 0 for none. What a run ends with is in its model."""
+    count: int = Field(16, ge=1, le=256)
+    """Samples of a sheet, seeded 0, 1, 2 …, classes in turn."""
+    prompt: dict[str, Any] = Field(default_factory=dict)
+    """Fields of their prompts, instead of the prompt's own defaults and the dataset's classes."""
+
+    def due(self, step: int) -> bool:
+        """Whether a sheet follows a step."""
+        return self.every > 0 and step % self.every == 0
+
+
 class Recovery(Settings):
     """What a run does when something fails."""
 
@@ -119,6 +134,9 @@ class RunConfig(Settings):
     scale: Scale = Field(default_factory=lambda: Scale.model_validate({}))
     checkpoint: Checkpoints = Field(default_factory=lambda: Checkpoints.model_validate({}))
     recovery: Recovery = Field(default_factory=lambda: Recovery.model_validate({}))
+    samples: Samples = Field(default_factory=lambda: Samples.model_validate({}))
+    profile: bool = False
+    """Write a trace of some steps of every worker, which Perfetto opens (ui.perfetto.dev)."""
     log_every: int = Field(10, ge=1)
     """Steps between two reports of metrics, at most; slow steps are reported more often."""
     evaluate: bool = True
@@ -134,6 +152,11 @@ class RunConfig(Settings):
     def model_name(self) -> str:
         """The name under which the result is registered."""
         return self.model or self.generator_name
+
+    @property
+    def zero_stage(self) -> int:
+        """DeepSpeed's ZeRO stage."""
+        return int(self.deepspeed.get("zero_optimization", {}).get("stage", 0))
 
     def schedule_of(self, objective: str) -> Schedule:
         """The learning-rate schedule of an objective."""

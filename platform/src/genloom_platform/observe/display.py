@@ -1,4 +1,4 @@
-"""The display of a run: one live line on a terminal, four plain ones elsewhere; the noise to a log.
+"""The display of a run: live on a terminal, a few plain lines elsewhere; the noise to a log.
 
 While it is shown, whatever the engines print in this process goes to the run's `driver.log`.
 """
@@ -11,9 +11,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from rich.console import Console
+from rich.console import Console, Group
+from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.text import Text
 
+from genloom_platform.cli.screen import size
+from genloom_platform.data import manifest as manifests
 from genloom_platform.store import Store
 from genloom_platform.train.progress import Report
 from genloom_platform.train.runs import Run
@@ -28,6 +32,7 @@ class Display:
         self._store = store
         self._run: Run | None = None
         self._shown = 0
+        self._last = ""
 
     def __enter__(self) -> Self:
         sys.stdout.flush()
@@ -45,16 +50,18 @@ class Display:
             TextColumn("{task.fields[figures]}"),
             TimeRemainingColumn(),
             console=self._console,
-            transient=True,
-            disable=not self._console.is_terminal,
         )
         self._task = self._progress.add_task("starting", total=None, figures="")
-        self._progress.start()
+        self._live = Live(self._progress, console=self._console, transient=True)
+        if self._console.is_terminal:
+            self._live.start()
         return self
 
     def start(self, run: Run, step: int) -> None:
         """A run begins, or goes on from a step."""
         self._run, self._begun = run, time.monotonic()
+        self._epoch_rows = manifests.load(self._store, run.dataset).splits["train"]
+        self._rounds = max(objective.repeats for objective in run.config.trainable().objectives())
         begins = f" from step {step:,}" if step else ""
         scale = run.config.scale
         workers = f"{scale.fewest} to {scale.most}" if scale.elastic else f"{scale.most}"
@@ -78,6 +85,9 @@ class Display:
         losses = "  ".join(f"{name} {value:.4g}" for name, value in last.items())
         figures = f"{losses}  {report.rows_per_s:,.0f} rows/s"
         self._progress.update(self._task, completed=report.step, figures=figures)
+        epoch = report.step * self._rounds * self._run.config.global_batch / self._epoch_rows
+        self._last = f"epoch {epoch:.1f}, {details(report)}"
+        self._live.update(Group(self._progress, Text(f"  {self._last}", style="dim")))
         if not self._console.is_terminal and report.step * PLAIN_LINES // steps > self._shown:
             self._shown = report.step * PLAIN_LINES // steps
             elapsed = time.monotonic() - self._begun
@@ -86,7 +96,9 @@ class Display:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._progress.stop()
+        self._live.stop()
+        if self._last:
+            self._console.print(f"  {self._last}")
         sys.stdout.flush()
         sys.stderr.flush()
         for stream, copy in self._kept:
@@ -98,3 +110,15 @@ class Display:
         if self._run and noise.stat().st_size:
             self._store.upload(noise, f"runs/{self._run.name}/logs/driver.log")
         noise.unlink()
+
+
+def details(report: Report) -> str:
+    """Where a step's time goes, what a worker holds, and how well the device is used."""
+    step_s = sum(report.seconds.values())
+    shares = ", ".join(
+        f"{phase} {seconds / step_s:.0%}" for phase, seconds in report.seconds.items() if step_s
+    )
+    words = [f"step {step_s * 1000:,.1f} ms ({shares})"]
+    words += [f"memory {size(report.memory_bytes)} a worker"] if report.memory_bytes else []
+    words += [f"MFU {report.mfu:.1%}"] if report.mfu is not None else []
+    return ", ".join(words)

@@ -1,23 +1,31 @@
 """Tracking: a run's configuration and metrics in MLflow."""
 
 import json
+import tempfile
 import time
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from genloom import Image
 from genloom_platform.config import RunConfig
 from genloom_platform.data.manifest import Manifest
 from genloom_platform.models.registry import Registry
+from genloom_platform.train.inbox import Shown
 from genloom_platform.train.progress import Report
 
 MAX_METRICS = 1000
 """MLflow takes no more in one call."""
+MAX_SCHEMA = 1_000_000
+"""MLflow keeps no longer text about a dataset."""
 
 
 class Tracking:
     """One run in MLflow."""
 
     def __init__(self, registry: Registry, run_id: str = "") -> None:
-        self._client = registry.client
+        self._client, self._store = registry.client, registry.store
         self._experiment = registry.experiment()
         self.run_id = run_id
         if run_id:
@@ -27,10 +35,22 @@ class Tracking:
         """Open a run; returns its id."""
         tags = {"dataset": manifest.full_name, "dataset.digest": manifest.digest}
         self.run_id = self._client.create_run(self._experiment, run_name=name, tags=tags).info.run_id
-        from mlflow.entities import Param
+        from mlflow.entities import Dataset, DatasetInput, InputTag, Param
 
         values = _flat(config.model_dump(mode="json", exclude_defaults=True))
         self._client.log_batch(self.run_id, params=[Param(key, value) for key, value in values.items()])
+        source = json.dumps({"store": self._store.url, "dataset": manifest.full_name})
+        columns = {name: column.model_dump(mode="json") for name, column in manifest.columns.items()}
+        dataset = Dataset(
+            name=manifest.name,
+            digest=manifest.version,
+            source_type="genloom",
+            source=source,
+            schema=json.dumps(columns)[:MAX_SCHEMA],
+            profile=json.dumps({"rows": manifest.splits, "bytes": manifest.size_bytes}),
+        )
+        tags = [InputTag("mlflow.data.context", "training")]
+        self._client.log_inputs(self.run_id, [DatasetInput(dataset, tags)])
         return self.run_id
 
     def log(self, report: Report) -> None:
@@ -46,8 +66,23 @@ class Tracking:
         ]
         rows.append(Metric("rows_per_s", report.rows_per_s, now, report.step))
         rows += [Metric(f"seconds/{k}", v, now, report.step) for k, v in report.seconds.items()]
+        rows.append(Metric("memory_bytes", report.memory_bytes, now, report.step))
+        rows += [Metric("mfu", report.mfu, now, report.step)] if report.mfu is not None else []
         for at in range(0, len(rows), MAX_METRICS):
             self._client.log_batch(self.run_id, metrics=rows[at : at + MAX_METRICS])
+
+    def show(self, shown: Shown) -> None:
+        """Record samples that were made while the model trains."""
+        for place in shown.places:
+            content, name = self._store.read(place), Path(place).name
+            if name.endswith(".png"):
+                picture = np.asarray(Image.from_bytes(content).array)
+                self._client.log_image(self.run_id, picture, key="samples", step=shown.step)
+                continue
+            with tempfile.TemporaryDirectory(prefix="genloom-samples-") as scratch:
+                local = Path(scratch) / name
+                local.write_bytes(content)
+                self._client.log_artifact(self.run_id, str(local), "samples")
 
     def end(self, state: str) -> None:
         """Close the run: FINISHED, FAILED or KILLED."""

@@ -20,7 +20,7 @@ from genloom_platform import cluster
 from genloom_platform.data.stream import ray_dataset
 from genloom_platform.train import checkpoint
 from genloom_platform.train.failures import DamagedCheckpoint, NonFiniteLoss
-from genloom_platform.train.inbox import News, Place
+from genloom_platform.train.inbox import News, Place, Shown
 from genloom_platform.train.progress import Report
 from genloom_platform.train.recovery import Attempt, Ending, hung
 from genloom_platform.train.worker import Job, work
@@ -53,6 +53,7 @@ class Watch:
     """What the driver does while an attempt runs."""
 
     on_report: Callable[[Report], None]
+    on_shown: Callable[[Shown], None]
     asked_to_stop: Callable[[], bool]
     """Whether someone has asked the run to stop; may look in the store."""
     room_for: Callable[[int], int]
@@ -114,7 +115,10 @@ class _Attempt:
         while self._reports:  # Ctrl-C in the middle leaves the rest for the next look
             report = self._reports.popleft()
             self._step, self._step_s = report.step, sum(report.seconds.values())
-            self._watch.on_report(report)
+            held = max((sign.memory_bytes for sign in news.signs.values()), default=0)
+            self._watch.on_report(report._replace(memory_bytes=held))
+        for shown in news.shown:
+            self._watch.on_shown(shown)
         now = time.monotonic()
         if ended or now - self._looked_at < SLOW_POLL_S:
             return

@@ -151,11 +151,6 @@ def load(store: Store, run: str, engine: "Engine", step: int) -> int:
     return step
 
 
-def zero_stage(engine: "Engine") -> int:
-    """The ZeRO stage of a run."""
-    return int(engine.config.deepspeed.get("zero_optimization", {}).get("stage", 0))
-
-
 def prune(store: Store, run: str, settings: "Checkpoints") -> None:
     """Delete what is neither among the newest nor the best, each its manifest first; and what was cut off.
 
@@ -188,7 +183,7 @@ def _best(store: Store, run: str, steps: list[int], settings: "Checkpoints") -> 
 
 def _needed(checkpoint: Checkpoint, engine: "Engine") -> Iterator[str]:
     """The files that this rank reads: its own where the layout is the same, else all."""
-    same = checkpoint.workers == engine.world and checkpoint.zero_stage == zero_stage(engine)
+    same = checkpoint.workers == engine.world and checkpoint.zero_stage == engine.config.zero_stage
     for name in checkpoint.files:
         part = name.partition(".")[0]
         if not same or engine.replicates or part in (f"rank-{engine.rank}", "rest"):

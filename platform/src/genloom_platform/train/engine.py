@@ -20,6 +20,7 @@ from genloom.errors import PluginError
 from genloom_platform.config import RunConfig
 from genloom_platform.train import optimizers, recompute
 from genloom_platform.train.average import Average
+from genloom_platform.train.bare import filled, outline
 from genloom_platform.train.failures import NonFiniteLoss
 from genloom_platform.train.holding import Held, held, refresh
 from genloom_platform.train.micro import scalar, seed_everything, split
@@ -48,6 +49,7 @@ class Engine:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         seed_everything(config.seed, "weights")
         self.model = trainable.build(data).to(self.device)
+        self._outline = outline(self.model) if config.zero_stage == 3 else None
         self.objectives = list(trainable.objectives())
         self.parts = parts_of(self.model, self.objectives)
         self.rounds = max(objective.repeats for objective in self.objectives)
@@ -288,6 +290,16 @@ class Engine:
         finally:
             if self.average:
                 self.average.swap()
+
+    @contextmanager
+    def shown(self) -> Generator[nn.Module | None]:
+        """On rank 0 the model as `gathered` has it, to be called as often as one likes; None on the others."""
+        with self.gathered() as module:
+            if self._outline is None or self.rank:
+                yield None if self.rank else module
+                return
+            copied = filled(self._outline, module, self.device)
+        yield copied
 
     def _start(self, part: Part) -> Any:
         settings = optimizers.settings_of(self.config.optimizer, self.config.optimizers, part.objective)

@@ -1,6 +1,7 @@
 """The way between the workers and the driver: reports and signs of life one way, a wish to stop the other."""
 
 import time
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from genloom_platform.train.progress import Report
@@ -14,6 +15,16 @@ class Place(NamedTuple):
     process: int
 
 
+class Shown(NamedTuple):
+    """Samples that a run has made of its model while it trains."""
+
+    step: int
+    places: tuple[str, ...]
+    """Files in the store."""
+    fault: str
+    """Why there are none; empty where there are."""
+
+
 class News(NamedTuple):
     """All that was left since the last look."""
 
@@ -23,6 +34,7 @@ class News(NamedTuple):
     places: dict[int, Place]
     ended_at: int | None
     """The step that the attempt ended on; None before."""
+    shown: list[Shown]
 
 
 class Inbox:
@@ -35,6 +47,7 @@ class Inbox:
         """Another attempt: what comes from those before is dropped from now on."""
         self._attempt = attempt
         self._reports: list[Report] = []
+        self._shown: list[Shown] = []
         self._signs: dict[int, tuple[float, Sign]] = {}
         self._places: dict[int, Place] = {}
         self._ended_at: int | None = None
@@ -45,6 +58,11 @@ class Inbox:
         if attempt == self._attempt:
             self._reports.append(report)
         return self._stop
+
+    def show(self, attempt: int, shown: Shown) -> None:
+        """Leave word of samples."""
+        if attempt == self._attempt:
+            self._shown.append(shown)
 
     def beat(self, attempt: int, rank: int, place: Place, sign: Sign | None) -> None:
         """Leave a sign of life; None where the rank has ended."""
@@ -64,12 +82,13 @@ class Inbox:
     def take(self) -> News:
         """The news since the last call."""
         reports, self._reports = self._reports, []
+        shown, self._shown = self._shown, []
         now = time.monotonic()
         signs = {
-            rank: Sign(sign.step, sign.phase, sign.phase_s, now - heard_at)
+            rank: replace(sign, silent_s=now - heard_at)
             for rank, (heard_at, sign) in self._signs.items()
         }
-        return News(reports, signs, dict(self._places), self._ended_at)
+        return News(reports, signs, dict(self._places), self._ended_at, shown)
 
     def stop(self) -> None:
         """Ask the attempt to save and end."""

@@ -17,11 +17,12 @@ from genloom_platform.data import manifest as manifests
 from genloom_platform.data import shards
 from genloom_platform.models import release
 from genloom_platform.models.registry import Registry, Version
+from genloom_platform.observe.metrics import Metrics
 from genloom_platform.observe.tracking import Tracking
 from genloom_platform.store import Store
 from genloom_platform.train import checkpoint, recovery, runs
 from genloom_platform.train.attempt import Watch, attempt
-from genloom_platform.train.inbox import start_inbox
+from genloom_platform.train.inbox import Shown, start_inbox
 from genloom_platform.train.lock import Lock
 from genloom_platform.train.progress import Report
 from genloom_platform.train.runs import Run, Status
@@ -140,6 +141,8 @@ class _Course:
         self._begun = len(self._history)
         self._step, self._metrics = 0, dict[str, float]()
         self._began_at = 0.0
+        self._unseen = False
+        self._prometheus = Metrics(run.name, run.config.generator_name)
 
     def see_through(self) -> Trained:
         """Train, evaluate, register; whatever happens, the run's status says it."""
@@ -173,11 +176,13 @@ class _Course:
         Raises:
             TrainingError: It has failed.
         """
-        watch = Watch(self._seen, self._asked_to_stop, self._room_to_grow)
+        watch = Watch(self._seen, self._shown, self._asked_to_stop, self._room_to_grow)
         while True:
             job = self._job()
             self._began_at = time.monotonic()
+            self._prometheus.begin(job.workers)
             made, error = attempt(job, watch)
+            self._prometheus.end(made.ending)
             self._step = made.step
             self._history.append(made)
             runs.record(self._store, self._run.name, self._history)
@@ -254,7 +259,20 @@ class _Course:
         self._step = report.step
         self._metrics = report.metrics[-1] if report.metrics else self._metrics
         self._tracking.log(report)
+        self._prometheus.log(report)
         self._on_report(report)
+
+    def _shown(self, shown: Shown) -> None:
+        if shown.fault and self._unseen:
+            return  # said once
+        if shown.fault:
+            self._unseen = True
+            self._on_event(
+                f"no samples are shown: {shown.fault}; see samples.prompt, or give samples.every=0"
+            )
+            return
+        self._tracking.show(shown)
+        self._on_event(f"samples of step {shown.step:,}: {self._store.url}/{shown.places[0]}")
 
 
 def _failed(

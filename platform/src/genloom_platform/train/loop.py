@@ -33,6 +33,7 @@ def train(
     resume: Callable[[Engine], int] = lambda engine: 0,
     passed_over: Container[int] = (),
     clock: Clock | None = None,
+    show: Callable[[Engine, int], None] = lambda engine, step: None,
 ) -> Engine:
     """Train a generator; returns the engine with the trained model.
 
@@ -47,6 +48,7 @@ def train(
         resume: Loads a checkpoint into the engine and returns its step; 0 for none.
         passed_over: Steps, counted from 1, whose batches are read and not trained on.
         clock: Where the time is counted; a new one where None.
+        show: Called on every rank each `config.samples.every` steps, to show what the model makes by now.
 
     Raises:
         NonFiniteLoss: A loss was NaN or infinite, and `config.recovery.nan` is not `skip`.
@@ -81,6 +83,9 @@ def train(
             if saving or stop:
                 with clock.spend("checkpoint"):
                     save(engine, done, means.get(done, {}))
+        if config.samples.due(done) and not stop:
+            with clock.spend("checkpoint"):
+                show(engine, done)
         if stop:
             break
 

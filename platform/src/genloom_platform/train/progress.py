@@ -1,8 +1,10 @@
 """How far a run is, and where its time goes: what the loop measures and hands on."""
 
+import sys
 import time
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
 from typing import Any, NamedTuple
 
 PHASES = ("data", "compute", "communication", "checkpoint")
@@ -22,12 +24,24 @@ class Report(NamedTuple):
     rows_per_s: float
     seconds: dict[str, float]
     """Of one step, by phase, as means over the ranks: data, compute, communication, checkpoint."""
+    memory_bytes: int = 0
+    """The most that a worker holds: of its GPU at its peak, else of the host."""
+    mfu: float | None = None
+    """Model FLOPs utilisation, from 0 to 1 (Chowdhery et al., PaLM, 2022, appendix B); None where unknown."""
+
+
+def _mark(phase: str) -> Any:
+    import torch
+
+    return torch.profiler.record_function(phase)
 
 
 class Clock:
     """What a rank is doing, and what it has spent on it."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, marked: bool = False) -> None:
+        """A clock; where `marked`, its phases stand in the traces of torch's profiler."""
+        self._marked = marked
         self.step = 0
         """Steps begun."""
         self.phase = "start"
@@ -42,7 +56,8 @@ class Clock:
         self.phase, self.changed_at = phase, time.monotonic()
         begun = self.changed_at
         try:
-            yield
+            with _mark(phase) if self._marked else nullcontext():
+                yield
         finally:
             self.phase, self.changed_at = outer, time.monotonic()
             spent = self.changed_at - begun
@@ -81,3 +96,14 @@ class Clock:
         finally:
             for name, function in kept.items():
                 setattr(dist, name, function)
+
+
+def held_bytes() -> int:
+    """What this process holds: of its GPU's memory at its peak, where it has one, else of the host's."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        return int(torch.cuda.max_memory_allocated())
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1]) << 10  # kB
+    return 0

@@ -166,6 +166,8 @@ class Sign:
     """How long it has been in that phase."""
     silent_s: float
     """How long ago that was."""
+    memory_bytes: int = 0
+    """What it holds: of its GPU at its peak, else of the host."""
 
 
 BUSY_FACTOR = 20

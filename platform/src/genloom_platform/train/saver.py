@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 from genloom.errors import StoreError
 from genloom_platform.store import Store
 from genloom_platform.train import checkpoint
-from genloom_platform.train.checkpoint import MANIFEST, Checkpoint, File, place, zero_stage
+from genloom_platform.train.checkpoint import MANIFEST, Checkpoint, File, place
 from genloom_platform.train.snapshot import HostMemory, State, write
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ class Saver:
         made = Checkpoint(
             step=step,
             workers=self._engine.world,
-            zero_stage=zero_stage(self._engine),
+            zero_stage=self._engine.config.zero_stage,
             files=files,
             metrics=metrics,
             created_at=checkpoint.now(),

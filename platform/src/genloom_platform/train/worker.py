@@ -3,19 +3,21 @@
 import os
 import socket
 import time
+import traceback
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import genloom
 from genloom_platform.config import RunConfig
 from genloom_platform.data import manifest as manifests
 from genloom_platform.data.stream import Columns, Stream, ray_batches
 from genloom_platform.store import Store
 from genloom_platform.train.background import repeating
-from genloom_platform.train.inbox import Place
+from genloom_platform.train.inbox import Place, Shown
 from genloom_platform.train.logs import logged
-from genloom_platform.train.progress import Clock, Report
+from genloom_platform.train.progress import Clock, Report, held_bytes
 from genloom_platform.train.recovery import Sign
 
 if TYPE_CHECKING:
@@ -68,7 +70,8 @@ class _Rank:
 
     def __init__(self, job: Job, rank: int) -> None:
         self._job, self._rank = job, rank
-        self._clock = Clock()
+        self._clock = Clock(marked=job.config.profile)
+        self._peak, self._flops = 0.0, 0
         self._saver: Saver | None = None
         self._done = job.step
 
@@ -81,11 +84,11 @@ class _Rank:
         with self._beating():
             from genloom_platform.train import loop
 
-            stream = self._job.stream()
+            self._stream = stream = self._job.stream()
             with self._clock.collectives():
                 engine = loop.train(
                     self._job.config, stream.trainable, stream.data, self._batches, self._report,
-                    self._save, self._resume, self._job.passed_over, self._clock,
+                    self._save, self._resume, self._job.passed_over, self._clock, self._show,
                 )  # fmt: skip
             assert self._saver
             with self._clock.spend("checkpoint"):
@@ -98,26 +101,56 @@ class _Rank:
     def _batches(self, _: int) -> Iterator[Columns]:
         import ray.train
 
+        from genloom_platform.train import profiling
+
         # The driver has entered the stream at the checkpoint's place; see attempt.py.
-        return ray_batches(ray.train.get_dataset_shard("train"))
+        batches = ray_batches(ray.train.get_dataset_shard("train"))
+        if not self._job.config.profile:
+            return batches
+        rounds = max(objective.repeats for objective in self._stream.trainable.objectives())
+        return profiling.profiled(batches, rounds, self._job.store, self._job.run, self._rank)
 
     def _report(self, engine: "Engine", report: Report) -> bool:
         import ray
 
         self._done = report.step
+        if self._flops and report.seconds:
+            report = report._replace(mfu=self._flops / sum(report.seconds.values()) / self._peak)
         return self._rank == 0 and ray.get(self._job.inbox.put.remote(self._job.attempt, report))
 
     def _resume(self, engine: "Engine") -> int:
-        from genloom_platform.train import checkpoint
+        from genloom_platform.train import checkpoint, flops
         from genloom_platform.train.saver import Saver
 
         job = self._job
         self._saver = Saver(job.store, job.run, engine, job.attempt)
+        self._peak = flops.peak(engine.device, job.config.precision)
+        self._flops = flops.of_a_step(self._stream, engine.world) if self._peak else 0
         return checkpoint.load(job.store, job.run, engine, job.step) if job.step else 0
 
     def _save(self, engine: "Engine", step: int, metrics: dict[str, float]) -> None:
         assert self._saver
         self._saver.save(step, metrics)
+
+    def _show(self, engine: "Engine", step: int) -> None:
+        """Let the generator make something, on one rank; what goes wrong there is told and harms nothing."""
+        from genloom_platform.train import showing
+
+        trainable = self._stream.trainable
+        if not isinstance(trainable, genloom.Generator):
+            return
+        with engine.shown() as module:
+            if module is None:
+                return
+            try:
+                asked = showing.prompts(self._stream, self._job.config.samples)
+                made = showing.samples(trainable, module, asked)
+                places = showing.write(self._job.store, self._job.run, step, made)
+                shown = Shown(step, places, "")
+            except Exception as error:
+                traceback.print_exc()  # to the run's log
+                shown = Shown(step, (), f"{type(error).__name__}: {error}".splitlines()[0])
+            self._job.inbox.show.remote(self._job.attempt, shown)
 
     def _export(self, engine: "Engine", stream: Stream) -> None:
         from genloom_platform.models import release
@@ -137,7 +170,7 @@ class _Rank:
 
         def beat() -> None:
             phase_s = time.monotonic() - self._clock.changed_at
-            sign = Sign(self._clock.step, self._clock.phase, phase_s, 0)
+            sign = Sign(self._clock.step, self._clock.phase, phase_s, 0, held_bytes())
             inbox.beat.remote(attempt, self._rank, place, sign)
 
         try:
