@@ -134,6 +134,21 @@ class Hosts:
         """Where a driver on any of the hosts finds the cluster."""
         return f"{self[0].address}:{PORT}"
 
+    def drain(self, host):
+        """Tell the cluster that a host is about to go, as a cloud does with a spot machine."""
+        script = (
+            "import ray; ray.init(log_to_driver=False); "
+            f"print(*(n['NodeID'] for n in ray.nodes() if n['NodeManagerAddress'] == '{host.address}'"
+            " and n['Alive']))"
+        )
+        status, found = self[0].run([sys.executable, "-c", script], RAY_ADDRESS=self.address)
+        assert status == 0, found
+        status, said = self[0].run([
+            RAY, "drain-node", f"--address={self.address}", f"--node-id={found.split()[-1]}",
+            "--reason=DRAIN_NODE_REASON_PREEMPTION", "--reason-message=spot", "--deadline-remaining-seconds=600",
+        ])  # fmt: skip
+        assert status == 0, said
+
     def __enter__(self):
         try:
             _ip("link", "add", self.bridge, "type", "bridge")

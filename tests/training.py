@@ -81,6 +81,14 @@ def on_a_full_disk(url, folder):
     return session(url, Autoencoder, "full", STEPS, on_report=fill)
 
 
+def in_s3(environment, url, kind, run, steps):
+    """The same as `session` in a store that this environment leads to."""
+    import os
+
+    os.environ.update(environment)
+    return session(url, kind, run, steps)
+
+
 def session(
     url, kind, run, steps, stage=1, stop_at=None, on_report=lambda news: None, looking=False, **settings
 ):

@@ -90,6 +90,10 @@ def journey(digits_store):
         hosts[2].restore()
         driver.wait_for_event("with 3 workers", 2)
         driver.wait_for_steps(25)
+        hosts.drain(hosts[2])
+        driver.wait_for_event("is about to go")
+        driver.wait_for_event("with 2 workers", 2)
+        driver.wait_for_steps(25)
         runs.ask_to_stop(digits_store, driver.run)
         driver.wait("its end", lambda: driver.state)
         driver.addresses = [host.address for host in hosts]
@@ -117,9 +121,16 @@ def test_a_stopped_worker_is_found_and_replaced(journey, digits_store):
 def test_a_run_goes_on_without_a_host_that_is_cut_off_and_takes_it_back(journey, digits_store):
     ended = attempts(digits_store, journey)
     assert ("resized", 2) in ended
-    assert ended[-1] == ("stopped", 3)
+    assert ("preempted", 3) in ended
     assert journey.went_on_s < 60
     assert journey.state == "stopped"
+
+
+def test_a_run_saves_at_once_when_a_host_is_about_to_go_and_goes_on_without_it(journey, digits_store):
+    history = runs.history(digits_store, journey.run)
+    (number,) = [index for index, attempt in enumerate(history) if attempt.ending == "preempted"]
+    assert history[number + 1].from_step == history[number].step
+    assert (history[-1].ending, history[-1].workers) == ("stopped", 2)
 
 
 def test_losses_and_rows_are_those_of_an_unbroken_run(journey, digits_store):

@@ -1,15 +1,18 @@
 """Stop and resume, exactly and elastically; what a torn, altered or foreign checkpoint does."""
 
 import math
+import os
 import pickle
 import subprocess
+import time
 from functools import partial
 
 import pytest
 import torch
 from examples import Autoencoder, Breaking, Pair
+from faulty_s3 import FaultyS3
 from ranks import on_ranks
-from training import EVERY, load_directly, on_a_full_disk, session
+from training import EVERY, in_s3, load_directly, on_a_full_disk, session
 
 from genloom.errors import StoreError
 from genloom_platform.config import Checkpoints, Recovery
@@ -19,6 +22,7 @@ from genloom_platform.train import checkpoint, runs, saver
 from genloom_platform.train.snapshot import HostMemory
 
 STEPS = 12
+AWAY_S = 5
 
 
 @pytest.mark.parametrize("kind", [Autoencoder, Pair])
@@ -180,6 +184,30 @@ def test_a_loss_that_is_not_a_number_is_left_out_where_it_stands(digits_store, s
     bad = [step for step, metrics in seen.items() if math.isnan(metrics["loss"])]
     assert 0 < len(bad) < 50
     assert seen[200]["loss"] < seen[1]["loss"]
+
+
+def test_training_goes_on_while_s3_is_away_and_saves_when_it_is_back(s3, digits_store):
+    left_at = []
+
+    def away(method, path, number):
+        if not left_at and "00000008/" in path:
+            left_at.append(time.monotonic())
+        return "503" if left_at and time.monotonic() - left_at[0] < AWAY_S else None
+
+    proxy = FaultyS3(os.environ["AWS_ENDPOINT_URL"].removeprefix("http://"), away)
+    try:
+        store = Store(f"{s3}/away")
+        import_dataset(store, "digits", None, None, {})
+        environment = {k: v for k, v in os.environ.items() if k.startswith("AWS_")}
+        environment["AWS_ENDPOINT_URL"] = proxy.url
+        seen, kept = on_ranks(2, in_s3, environment, store.url, Autoencoder, "away", 12)[0]
+    finally:
+        proxy.close()
+    assert proxy.injected["503"] > 2
+    assert kept == ["00000008", "00000012"]
+    whole, _ = on_ranks(2, session, digits_store.url, Autoencoder, "there", 12)[0]
+    assert seen == whole
+    assert checkpoint.find(store, "away").step == 12
 
 
 def test_a_disk_that_is_full_is_told_and_the_last_checkpoint_stays(small_disk):
