@@ -21,6 +21,9 @@ def train(
     workers: Annotated[int | None, typer.Option(help="Data-parallel workers.")] = None,
     name: Annotated[str | None, typer.Option(help="The run's name.")] = None,
     resume: Annotated[str | None, typer.Option(help="Go on with this run.", metavar="RUN")] = None,
+    profile: Annotated[
+        bool, typer.Option(help="Write a trace of some steps, which Perfetto opens.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option(help="Check and show the run; start nothing.")] = False,
 ) -> None:
     """Train a generator on a dataset, evaluate it and register the model.
@@ -34,7 +37,7 @@ def train(
 
     store = Store()
     if resume:
-        if source or overrides or data or workers or name or dry_run:
+        if source or overrides or data or workers or name or profile or dry_run:
             raise RequestError("--resume goes on with the run as it was; give no other setting")
         with Display(store) as display:
             trained = launch.resume(
@@ -52,6 +55,7 @@ def train(
         words = list(overrides or [])
         words += [f"data={data}"] if data else []
         words += [f"scale.workers={workers}"] if workers is not None else []
+        words += ["profile=true"] if profile else []
         config = configs.resolve(configs.read_values(source, words), store)
         if dry_run:
             _show(store, config)

@@ -15,6 +15,7 @@ class Metrics:
         from ray.util.metrics import Counter, Gauge
 
         self._labels = {"run": run, "generator": generator}
+        self._count = 0
         self._step = Gauge("genloom_train_step", "Steps done.", LABELS)
         self._rows = Gauge("genloom_train_rows_per_s", "Rows trained on in a second.", LABELS)
         self._phase = Gauge(
@@ -32,10 +33,12 @@ class Metrics:
 
     def begin(self, workers: int) -> None:
         """An attempt has begun."""
+        self._count = workers
         self._workers.set(workers, self._labels)
 
     def log(self, report: Report) -> None:
         """The workers have come further."""
+        self._workers.set(self._count, self._labels)  # Ray forgets a gauge that is not set again
         self._step.set(report.step, self._labels)
         self._rows.set(report.rows_per_s, self._labels)
         self._memory.set(report.memory_bytes, self._labels)
