@@ -70,7 +70,7 @@ class Display:
             f"{workers} worker{'s' if scale.most > 1 else ''}{begins}"
         )
         self._progress.update(
-            self._task, description="training", total=run.config.steps, completed=step
+            self._task, description="starting the workers", total=run.config.steps, completed=step
         )
 
     def event(self, message: str) -> None:
@@ -84,7 +84,9 @@ class Display:
         last = report.metrics[-1] if report.metrics else {}
         losses = "  ".join(f"{name} {value:.4g}" for name, value in last.items())
         figures = f"{losses}  {report.rows_per_s:,.0f} rows/s"
-        self._progress.update(self._task, completed=report.step, figures=figures)
+        self._progress.update(
+            self._task, description="training", completed=report.step, figures=figures
+        )
         epoch = report.step * self._rounds * self._run.config.global_batch / self._epoch_rows
         self._last = f"epoch {epoch:.1f}, {details(report)}"
         self._live.update(Group(self._progress, Text(f"  {self._last}", style="dim")))
