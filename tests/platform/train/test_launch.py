@@ -1,5 +1,9 @@
 """A run on the session's Ray cluster: trained, stopped, resumed, registered; and what is refused before."""
 
+import os
+import signal
+import threading
+
 import pytest
 
 import genloom
@@ -36,7 +40,7 @@ def unbroken(digits_store):
 
 
 def keep(seen, stop_at=None):
-    """Collect losses; press Ctrl-C, once, at a step."""
+    """Collect losses; press Ctrl-C, once, soon after a step."""
     pressed = []
 
     def on_report(report):
@@ -44,7 +48,7 @@ def keep(seen, stop_at=None):
             seen[report.step - len(report.metrics) + 1 + index] = metrics
         if stop_at and report.step >= stop_at and not pressed:
             pressed.append(report.step)
-            raise KeyboardInterrupt
+            threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT)).start()
 
     return on_report
 

@@ -19,6 +19,7 @@ from genloom.errors import GenloomError, StoreError
 from genloom_platform import cluster
 from genloom_platform.data.stream import ray_dataset
 from genloom_platform.train import checkpoint
+from genloom_platform.train.background import interruptions
 from genloom_platform.train.failures import DamagedCheckpoint, NonFiniteLoss
 from genloom_platform.train.inbox import News, Place, Shown
 from genloom_platform.train.progress import Report
@@ -70,6 +71,7 @@ class _Attempt:
 
     def __init__(self, job: Job, watch: Watch) -> None:
         self._job, self._watch = job, watch
+        self._over = threading.Event()
         self._failure: BaseException | None = None
         self._wish: Wish | None = None
         self._killed = ""
@@ -86,19 +88,15 @@ class _Attempt:
         scratch = tempfile.mkdtemp(prefix="genloom-ray-")
         ray.get(self._job.inbox.begin.remote(self._job.attempt))
         trainer = _trainer(self._job, scratch)
-        thread = threading.Thread(target=self._fit, args=(trainer,), daemon=True)
-        thread.start()
-        ended = interrupted = False
-        while not ended:
-            try:
-                thread.join(POLL_S)
-                ended = not thread.is_alive()  # asked before the inbox is emptied for the last time
+        threading.Thread(target=self._fit, args=(trainer,), daemon=True).start()
+        ended = asked = False
+        with interruptions() as pressed:
+            while not ended:
+                ended = self._over.wait(POLL_S)  # asked before the inbox is emptied for the last time
                 self._look(ray.get(self._job.inbox.take.remote()), ended)
-            except KeyboardInterrupt:
-                if interrupted:
-                    raise
-                interrupted = True
-                self._ask("stopped", "stopped by Ctrl-C")
+                if pressed.is_set() and not asked:
+                    asked = True
+                    self._ask("stopped", "stopped by Ctrl-C")
         shutil.rmtree(scratch, ignore_errors=True)
         return self._result()
 
@@ -107,12 +105,14 @@ class _Attempt:
             trainer.fit()
         except BaseException as error:
             self._failure = error
+        finally:
+            self._over.set()
 
     def _look(self, news: News, ended: bool) -> None:
         """Take in what the workers left, and see to what is due."""
         self._places, self._ended_at = news.places, news.ended_at
         self._reports += news.reports
-        while self._reports:  # Ctrl-C in the middle leaves the rest for the next look
+        while self._reports:
             report = self._reports.popleft()
             self._step, self._step_s = report.step, sum(report.seconds.values())
             held = max((sign.memory_bytes for sign in news.signs.values()), default=0)
