@@ -34,6 +34,52 @@ def test_an_optimizer_is_checked_before_the_start(digits_store, word, where, mes
     assert message in problems(digits_store, "data=digits", word)[where]
 
 
+@pytest.mark.parametrize(("words", "remedy"), [
+    (["global_batch=33", "scale.workers=2"], "give 32 or 34, or scale.workers=1 or 3"),
+    (["global_batch=36", "scale.workers=[2,8]"], "give 32 or 40, or scale.workers=[2, 6] or [2, 9]"),
+    (["global_batch=20", "scale.workers=4", "accumulate=8"], "give 32, or accumulate=5"),
+    (["global_batch=2", "scale.workers=[3,4]"], "give 12, or scale.workers=[1, 2]"),
+])  # fmt: skip
+def test_a_batch_that_does_not_divide_is_refused_with_the_nearest_that_do(digits_store, words, remedy):
+    found = problems(digits_store, "data=digits", *words)
+    assert list(found) == ["global_batch"]
+    assert found["global_batch"].endswith(remedy)
+
+
+@pytest.mark.parametrize(("key", "value", "message"), [
+    ("zero_optimisation", "{stage: 2}", "did you mean 'zero_optimization'"),
+    ("zero_optimization", "2", "is no group"),
+    ("zero_optimization.sage", "2", "did you mean 'stage'"),
+    ("zero_optimization.stage", "4", "3"),
+    ("zero_optimization.stage", "true", "is no stage"),
+    ("zero_optimization.offload_optimizer.device", "cpu", "give deepspeed.zero_optimization.stage=1"),
+    ("zero_optimization.offload_param.device", "nvme", "cannot be saved"),
+    ("comms_logger.enabld", "true", "did you mean 'enabled'"),
+    ("csv_monitor", "on", "is no group"),
+    ("wall_clock_breakdown", "perhaps", "give true or false"),
+    ("communication_data_type", "fp8", "'bf16'"),
+    ("flops_profiler.enabled", "true", "leave it out"),
+    ("checkpoint.load_universal", "true", "use checkpoint instead"),
+    ("eval", "1", "is no key of DeepSpeed's JSON"),
+])  # fmt: skip
+def test_every_group_of_deepspeeds_json_is_checked(digits_store, key, value, message):
+    found = problems(digits_store, "data=digits", f"deepspeed.{key}={value}")
+    assert len(found) == 1
+    where, said = next(iter(found.items()))
+    assert where.startswith(f"deepspeed.{key.partition('.')[0]}")
+    assert message in said
+
+
+def test_what_deepspeed_knows_is_passed_on(digits_store):
+    given = {
+        "zero_optimization": {"stage": 3, "stage3_param_persistence_threshold": 0,
+                              "offload_optimizer": {"device": "cpu"}},
+        "comms_logger": {"enabled": True}, "communication_data_type": "bf16", "steps_per_print": 100,
+    }  # fmt: skip
+    values = read_values("image-classifier", ["data=digits"])
+    assert resolve(values | {"deepspeed": given}, digits_store).deepspeed == given
+
+
 def test_what_is_resolved_is_complete(digits_store):
     config = resolve(
         read_values("image-classifier", ["data=digits", "optimizer.lr=2e-3"]), digits_store

@@ -1,8 +1,6 @@
 """What a run's settings must keep to beside their types: each fault with its value, the rule and the remedy."""
 
-import difflib
 import math
-from typing import Any
 
 from pydantic import ValidationError
 
@@ -10,24 +8,7 @@ import genloom
 from genloom.errors import Problem
 from genloom.problems import problems_of
 from genloom_platform.config import RunConfig
-from genloom_platform.train import profiling
-
-OWNED_BY_THE_RUN = {
-    "train_batch_size": "global_batch",
-    "train_micro_batch_size_per_gpu": "accumulate",
-    "gradient_accumulation_steps": "accumulate",
-    "optimizer": "optimizer",
-    "bf16": "precision",
-    "fp16": "precision",
-    "torch_autocast": "precision",
-    "amp": "precision",
-    "gradient_clipping": "clip",
-    "scheduler": "schedule",
-    "activation_checkpointing": "recompute",
-}
-"""Keys of DeepSpeed's JSON that the run states in a key of its own."""
-PASSED_ON = {"zero_optimization", "aio", "comms_logger", "flops_profiler"}
-"""Groups of DeepSpeed's JSON whose names are in none of its lists."""
+from genloom_platform.train import engine_json, profiling
 
 
 def of_the_run(config: RunConfig) -> list[Problem]:
@@ -35,7 +16,7 @@ def of_the_run(config: RunConfig) -> list[Problem]:
     return [
         *_optimizer_problems(config),
         *_division_problems(config),
-        *_deepspeed_problems(config),
+        *engine_json.problems(config.deepspeed),
         *_other_problems(config),
     ]
 
@@ -75,60 +56,45 @@ def of_objectives(config: RunConfig, trainable: genloom.Trainable) -> list[Probl
 
 def _division_problems(config: RunConfig) -> list[Problem]:
     """The global batch is the same for every number of workers: it must divide among fewest and most."""
-    least, most = config.scale.fewest, config.scale.most
-    parts = math.lcm(least, most) * config.accumulate
+    scale = config.scale
+    parts = _parts(scale.fewest, scale.most, config.accumulate)
     if config.global_batch % parts == 0:
         return []
     below = config.global_batch // parts * parts
-    near = " or ".join(str(n) for n in (below, below + parts) if n)
-    who = f"{least} and {most}" if config.scale.elastic else str(most)
+    remedies = [" or ".join(str(n) for n in (below, below + parts) if n)]
+    remedies += _other_workers(config)
+    if config.accumulate > 1:
+        left = [n for n in range(1, config.accumulate) if _divides(config, scale.fewest, scale.most, n)]
+        remedies += [f"accumulate={left[-1]}"] if left else []
+    who = f"each of {scale.fewest} and {scale.most}" if scale.elastic else str(scale.most)
     rule = f"must divide among {who} workers × {config.accumulate} micro batches"
-    fitting = [n for n in range(1, 2 * most) if config.global_batch % (n * config.accumulate) == 0]
-    nearest = sorted(sorted(fitting, key=lambda n: abs(n - most))[:2])
-    also = f", or {' or '.join(map(str, nearest))} workers" if nearest else ""
-    return [Problem("global_batch", str(config.global_batch), rule, f"give {near}{also}")]
+    return [Problem("global_batch", str(config.global_batch), rule, f"give {', or '.join(remedies)}")]
 
 
-def _deepspeed_problems(config: RunConfig) -> list[Problem]:
-    return [
-        Problem(
-            f"deepspeed.{key}", repr(config.deepspeed[key]), "is set by the run", f"use {ours} instead"
-        )
-        for key, ours in OWNED_BY_THE_RUN.items()
-        if key in config.deepspeed
-    ] + _foreign_json(config)
+def _parts(fewest: int, most: int, accumulate: int) -> int:
+    return math.lcm(fewest, most) * accumulate
 
 
-def _foreign_json(config: RunConfig) -> list[Problem]:
-    """What DeepSpeed itself would refuse, or pass by in silence."""
-    zero: Any = config.deepspeed.get("zero_optimization", {})
-    if set(config.deepspeed) <= {"zero_optimization"} and zero in [
-        {},
-        *({"stage": n} for n in range(4)),
-    ]:
-        return []  # without the seconds that DeepSpeed takes to import
-    from deepspeed.runtime import constants
-    from deepspeed.runtime.zero.config import DeepSpeedZeroConfig
+def _divides(config: RunConfig, fewest: int, most: int, accumulate: int) -> bool:
+    return config.global_batch % _parts(fewest, most, accumulate) == 0
 
-    if not isinstance(zero, dict):
-        return [Problem("deepspeed.zero_optimization", repr(zero), "is no group", "give {stage: 2}")]
-    known = {value for value in vars(constants).values() if isinstance(value, str)} | PASSED_ON
-    known -= set(OWNED_BY_THE_RUN)
-    problems: list[Problem] = []
-    for key in config.deepspeed:
-        if key not in known and key not in OWNED_BY_THE_RUN:
-            close = difflib.get_close_matches(key, sorted(known), n=1)
-            remedy = f"did you mean {close[0]!r}?" if close else "leave it out"
-            problems.append(Problem(f"deepspeed.{key}", "", "is no key of DeepSpeed's JSON", remedy))
-    try:
-        DeepSpeedZeroConfig(**zero)
-    except ValidationError as error:
-        problems += problems_of(error, DeepSpeedZeroConfig, "deepspeed.zero_optimization")
-    for part in ("offload_optimizer", "offload_param"):
-        if isinstance(zero.get(part), dict) and zero[part].get("device") == "nvme":
-            where = f"deepspeed.zero_optimization.{part}.device"
-            problems.append(Problem(where, "'nvme'", "cannot be saved in a checkpoint", "give cpu"))
-    return problems
+
+def _other_workers(config: RunConfig) -> list[str]:
+    """The numbers of workers nearest to those that are given among which the batch divides."""
+    scale = config.scale
+    pairs = [
+        (fewest, most)
+        for most in range(1, 2 * scale.most + 1)
+        for fewest in (range(1, most) if scale.elastic else [most])
+    ]
+    fitting = [each for each in pairs if _divides(config, *each, config.accumulate)]
+    nearest = sorted(fitting, key=lambda each: abs(each[0] - scale.fewest) + abs(each[1] - scale.most))[
+        :2
+    ]
+    if not nearest:
+        return []
+    words = [f"[{fewest}, {most}]" if scale.elastic else str(most) for fewest, most in sorted(nearest)]
+    return [f"scale.workers={' or '.join(words)}"]
 
 
 def _other_problems(config: RunConfig) -> list[Problem]:

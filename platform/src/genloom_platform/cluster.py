@@ -40,7 +40,7 @@ def connect(cpus: float = 0) -> None:
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     address = os.environ.get("RAY_ADDRESS")
     # Workers import what this interpreter has, whatever folder they start in, and share its token.
-    quiet["runtime_env"] = {"env_vars": _environment()}
+    quiet["runtime_env"] = {"env_vars": environment()}
     polite_end = signal.getsignal(signal.SIGTERM)
     try:
         if address:
@@ -94,6 +94,14 @@ def slots(cpus: float, gpus: float, *, running: bool = False) -> int:
     return room if spare >= CPUS_FOR_DATA or not room else room - 1
 
 
+def slots_of_a_node(cpus: float, gpus: float) -> int:
+    """How many workers the largest node has room for when nothing else runs there; 1 at least."""
+    import ray
+
+    rooms = [_fitting(node["Resources"], cpus, gpus) for node in ray.nodes() if node["Alive"]]
+    return max([1, *rooms])
+
+
 def _fitting(found: Mapping[str, float], cpus: float, gpus: float) -> int:
     counts = [found.get(kind, 0) // each for kind, each in (("CPU", cpus), ("GPU", gpus)) if each]
     return int(min(counts, default=0))
@@ -106,8 +114,8 @@ def draining() -> set[str]:
     return set(ray._private.state.state.get_draining_nodes() or {})  # type: ignore[attr-defined]
 
 
-def _environment() -> dict[str, str]:
-    """What a worker's environment needs beyond the node's own."""
+def environment() -> dict[str, str]:
+    """What the environment of a worker needs beyond its node's own, or that of another process than this."""
     wanted = ("GENLOOM_STORE", "GENLOOM_TRACKING", "AWS_ENDPOINT_URL", "AWS_REGION", "PYTHONPATH")
     carried = {name: os.environ[name] for name in wanted if name in os.environ}
     if "RAY_ADDRESS" not in os.environ:

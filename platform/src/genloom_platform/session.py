@@ -7,7 +7,7 @@ run.model.generate(label=3)[0].save("three.png")
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
@@ -15,12 +15,15 @@ import genloom
 from genloom import Prompt, Sample
 from genloom.errors import PromptError
 from genloom.problems import problems_of
-from genloom_platform.config import put, resolve
+from genloom_platform.config import RunConfig, put, resolve
 from genloom_platform.data import manifest as manifests
 from genloom_platform.data.manifest import Manifest
 from genloom_platform.models import loading
 from genloom_platform.models.registry import Registry, Version
 from genloom_platform.store import Store
+
+if TYPE_CHECKING:
+    from genloom_platform.train.preview import Preview
 
 
 class Session:
@@ -96,10 +99,29 @@ class Session:
         """
         from genloom_platform.train import launch
 
+        config = self._resolved(generator, data, settings)
+        return RunHandle(self.store, launch.train(self.store, config, name=name))
+
+    def preview(self, generator: str, *, data: str, **settings: Any) -> "Preview":
+        """What a run would need, without starting it: `genloom train --dry-run`.
+
+        Args:
+            generator: Its name.
+            data: The dataset.
+            settings: As for `train`.
+
+        Returns:
+            Its size, whether it fits its workers' memory at each ZeRO stage, its pace by a short trial, its cost.
+        """
+        from genloom_platform.train.preview import preview
+
+        return preview(self.store, self._resolved(generator, data, settings))
+
+    def _resolved(self, generator: str, data: str, settings: Mapping[str, Any]) -> RunConfig:
         values: dict[str, Any] = {"generator": {"name": generator}, "data": data}
         for key, value in settings.items():
             put(values, "scale.workers" if key == "workers" else key.replace("__", "."), value)
-        return RunHandle(self.store, launch.train(self.store, resolve(values, self.store), name=name))
+        return resolve(values, self.store)
 
     def evaluate(self, model: str, **options: Any) -> dict[str, float]:
         """Evaluate a registered model: `genloom evaluate`."""

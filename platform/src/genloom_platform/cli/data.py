@@ -9,7 +9,8 @@ from typing import Annotated, Any, Literal
 import typer
 
 from genloom.errors import RequestError
-from genloom_platform.cli.screen import complain, console, pairs, say, size, table
+from genloom_platform.cli.screen import complain, console, pairs, say, table
+from genloom_platform.units import size
 
 app = typer.Typer(no_args_is_help=True)
 Name = Annotated[str, typer.Argument(help="name or name@version")]

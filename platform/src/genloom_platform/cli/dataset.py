@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from typing import Any
 
-from genloom_platform.cli.screen import size
 from genloom_platform.data.manifest import ColumnStatistics, Manifest
+from genloom_platform.units import size
 
 
 def describe(manifest: Manifest) -> Iterator[tuple[str, object]]:

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import typer
 
-from genloom_platform.cli.screen import console, size
+from genloom_platform.cli.screen import console
+from genloom_platform.units import size
 
 PACKAGES = ("genloom", "genloom-platform", "ray", "torch", "deepspeed", "pyarrow", "mlflow", "pydantic")
 SHARED = "/dev/shm"  # noqa: S108

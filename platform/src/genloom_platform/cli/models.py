@@ -4,7 +4,8 @@ from typing import Annotated
 
 import typer
 
-from genloom_platform.cli.screen import numbers, pairs, say, size, table
+from genloom_platform.cli.screen import numbers, pairs, say, table
+from genloom_platform.units import size
 
 app = typer.Typer(no_args_is_help=True)
 Reference = Annotated[str, typer.Argument(help="name, name@version or name@alias")]

@@ -45,15 +45,6 @@ def pairs(values: Iterable[tuple[str, object]]) -> None:
     console.print(view)
 
 
-def size(size_bytes: float) -> str:
-    """Bytes as a person reads them."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if size_bytes < 1000:
-            return f"{size_bytes:.0f} {unit}" if unit == "B" else f"{size_bytes:.1f} {unit}"
-        size_bytes /= 1000
-    return f"{size_bytes:.1f} TB"
-
-
 def numbers(metrics: dict[str, float]) -> str:
     """Metrics on one line."""
     return "  ".join(f"{name} {value:.4g}" for name, value in metrics.items())

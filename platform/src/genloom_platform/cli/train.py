@@ -1,11 +1,15 @@
 """`genloom train`. The next file to read is `train/launch.py`."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from genloom.errors import RequestError
+from genloom.errors import RequestError, TrainingError
 from genloom_platform.cli.screen import numbers, say
+
+if TYPE_CHECKING:
+    from genloom_platform.config import RunConfig
+    from genloom_platform.store import Store
 
 
 def train(
@@ -24,7 +28,9 @@ def train(
     profile: Annotated[
         bool, typer.Option(help="Write a trace of some steps, which Perfetto opens.")
     ] = False,
-    dry_run: Annotated[bool, typer.Option(help="Check and show the run; start nothing.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option(help="Show the run, its memory, time and cost; start nothing.")
+    ] = False,
 ) -> None:
     """Train a generator on a dataset, evaluate it and register the model.
 
@@ -58,7 +64,7 @@ def train(
         words += ["profile=true"] if profile else []
         config = configs.resolve(configs.read_values(source, words), store)
         if dry_run:
-            _show(store, config)
+            _preview(store, config)
             return
         with Display(store) as display:
             trained = launch.train(
@@ -78,14 +84,16 @@ def train(
     say(f"model {trained.model.full_name} is registered{': ' + measured if measured else ''}")
 
 
-def _show(store: object, config: object) -> None:
-    """The resolved run, its parameters, and the first batch's shapes."""
-    import yaml
+def _preview(store: "Store", config: "RunConfig") -> None:
+    """Show what the run would be.
 
+    Raises:
+        TrainingError: The trial met an error, so the run would.
+    """
+    from genloom_platform.cli.preview import show
     from genloom_platform.train.preview import preview
 
-    seen = preview(store, config)  # type: ignore[arg-type]
-    say(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False).rstrip())  # type: ignore[attr-defined]
-    say(f"# parameters: {seen.parameters:,}")
-    for name, shape in seen.shapes.items():
-        say(f"# batch[{name!r}]: {shape}")
+    seen = preview(store, config)
+    show(seen)
+    if seen.trial.error:
+        raise TrainingError(f"the run would fail: {seen.trial.error}")

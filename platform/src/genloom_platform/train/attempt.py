@@ -19,8 +19,9 @@ from genloom.errors import GenloomError, StoreError
 from genloom_platform import cluster
 from genloom_platform.data.stream import ray_dataset
 from genloom_platform.train import checkpoint
+from genloom_platform.train.advice import to_lower_memory
 from genloom_platform.train.background import interruptions
-from genloom_platform.train.failures import DamagedCheckpoint, NonFiniteLoss
+from genloom_platform.train.failures import DamagedCheckpoint, NonFiniteLoss, line, out_of_memory
 from genloom_platform.train.inbox import News, Place, Shown
 from genloom_platform.train.progress import Report
 from genloom_platform.train.recovery import Attempt, Ending, hung
@@ -180,6 +181,8 @@ class _Attempt:
         if self._killed:
             return "worker hung", self._killed, self._failure
         ending, message, error = explain(self._failure, self._places)
+        if ending == "out of memory":
+            message += f"; {_advice(self._job)}"
         if self._wish and self._wish.ending == "preempted" and ending == "worker died":
             return "preempted", self._wish.message, error
         return ending, message, error
@@ -188,7 +191,6 @@ class _Attempt:
 def explain(failure: BaseException, places: dict[int, Place]) -> tuple[Ending, str, BaseException]:
     """What kind of failure an error of Ray Train is, in a sentence, and the worker's own error."""
     import ray.exceptions
-    import torch
     from ray.train.v2._internal import exceptions as groups
 
     gone = (
@@ -218,8 +220,8 @@ def explain(failure: BaseException, places: dict[int, Place]) -> tuple[Ending, s
         return "store away", str(found[1]), found[1]
     if found := first(GenloomError):
         return "error", str(found[1]), found[1]
-    if found := first(MemoryError, torch.OutOfMemoryError, ray.exceptions.OutOfMemoryError):
-        return "out of memory", f"worker {found[0]} ran out of memory: {_line(found[1])}", found[1]
+    if found := next((each for each in reversed(causes) if out_of_memory(each[1])), None):
+        return "out of memory", f"worker {found[0]} ran out of memory: {line(found[1])}", found[1]
     if found := first(*gone):
         where = places.get(found[0]) if found[0] is not None else None
         at = f" (process {where.process})" if where else ""
@@ -227,13 +229,22 @@ def explain(failure: BaseException, places: dict[int, Place]) -> tuple[Ending, s
         return "worker died", f"{who} died", found[1]
     rank, cause = causes[-1]
     if any(word in str(cause).lower() for word in LOST):
-        return "worker died", f"worker {rank} lost the others: {_line(cause)}", cause
-    return "error", f"{type(cause).__name__}: {_line(cause)}", cause
+        return "worker died", f"worker {rank} lost the others: {line(cause)}", cause
+    return "error", f"{type(cause).__name__}: {line(cause)}", cause
 
 
-def _line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[0].strip()
+def _advice(job: Job) -> str:
+    """What to lower for a run to fit its workers' memory."""
+    from genloom_platform.train.sizes import size_of
+
+    stream = job.stream()
+    try:
+        size = size_of(job.config, stream.trainable, stream.data)
+    except Exception as error:
+        if not out_of_memory(error):
+            raise
+        size = None  # this process has no room for the model either
+    return to_lower_memory(job.config, size, job.workers)
 
 
 def kill(place: Place) -> None:

@@ -2,6 +2,9 @@
 
 from genloom.errors import TrainingError
 
+SHORT = ("can't allocate memory", "not enough memory")
+"""What torch says in a RuntimeError where a CPU has no memory left."""
+
 
 class NonFiniteLoss(TrainingError):
     """A loss was NaN or infinite."""
@@ -26,3 +29,21 @@ class DamagedCheckpoint(TrainingError):
 
     def __reduce__(self) -> tuple[type["DamagedCheckpoint"], tuple[int, str]]:
         return DamagedCheckpoint, (self.step, self.why)
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that there was no memory left, on a GPU, a CPU or a node."""
+    import ray.exceptions
+    import torch
+
+    kinds = (MemoryError, torch.OutOfMemoryError, ray.exceptions.OutOfMemoryError)
+    said = str(error).lower()
+    return isinstance(error, kinds) or (
+        isinstance(error, RuntimeError) and any(words in said for words in SHORT)
+    )
+
+
+def line(error: BaseException) -> str:
+    """The first line of what an error says; its kind where it says nothing."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0].strip()

@@ -11,6 +11,9 @@ from torch import nn
 import genloom
 from genloom.errors import Problem
 
+PROVEN = ("Adam", "AdamW", "SGD")
+"""What is trained with in every test, and need not be tried first; that takes a second or two."""
+
 
 def settings_of(
     whole: Mapping[str, Any], each: Mapping[str, Mapping[str, Any]], objective: genloom.Objective
@@ -34,7 +37,24 @@ def check(settings: genloom.Optimizer) -> Problem | None:
         return Problem(
             "optimizer", repr(_given(settings)), rule, "leave it out, or choose another optimizer"
         )
+    if settings.name in PROVEN:
+        return None
+    try:
+        tried(settings, 8)
+    except Exception as error:  # each of torch's optimizers refuses in its own way
+        rule = f"cannot train here: {str(error).splitlines()[0]}"
+        return Problem("optimizer", repr(settings.name), rule, "choose another, such as AdamW")
     return None
+
+
+def tried(settings: genloom.Optimizer, numel: int) -> tuple[torch.optim.Optimizer, nn.Parameter]:
+    """An optimizer that has stepped a flat parameter twice, as ZeRO lays the model's out, and the parameter."""
+    parameter = nn.Parameter(torch.zeros(numel))
+    optimizer = make(settings, [parameter])
+    parameter.grad = torch.ones(numel)
+    for _ in range(2):
+        optimizer.step()
+    return optimizer, parameter
 
 
 def make(settings: genloom.Optimizer, parameters: Sequence[nn.Parameter]) -> torch.optim.Optimizer:
