@@ -13,7 +13,7 @@ from genloom_platform.train.meter import Meter
 WIDTH = 384
 ROWS = 4
 BUCKET = 200_000
-STEPS = 3
+STEPS = 2
 
 
 class Deep(genloom.Generator):
@@ -51,7 +51,7 @@ def a_config(stage, **settings):
     zero |= settings.pop("zero", {})
     return RunConfig(
         generator={"name": "example"}, data="digits", global_batch=ROWS,
-        deepspeed={"zero_optimization": zero}, **settings,
+        deepspeed={"zero_optimization": zero}, samples={"every": 0}, **settings,
     )  # fmt: skip
 
 
@@ -73,7 +73,7 @@ def measured(generator, cases):
                 engine.step(number, [batch])
             most.append(meter.sections[-1].most)
         states = _living() - before
-        found.append((states, states + min(most[1:])))
+        found.append((states, states + most[-1]))
         del engine
     gc.unfreeze()
     return found

@@ -6,7 +6,7 @@ import pytest
 
 from genloom_platform.config import RunConfig
 from genloom_platform.train.advice import to_lower_memory
-from genloom_platform.train.memory import ModelSize, PartSize
+from genloom_platform.train.layout import ModelSize, PartSize
 
 PART = PartSize(2_000_000_000, largest=10_000_000, kept=0, state_bytes=8, working_bytes=4)
 LARGE = ModelSize((PART,), children=("embed", "blocks"))

@@ -8,27 +8,23 @@ from sizing import Deep, a_config, measured
 
 import genloom
 from genloom_platform.train import optimizers, sizes
-from genloom_platform.train.memory import ModelSize, PartSize, footprint, layout_of
+from genloom_platform.train.layout import ModelSize, PartSize, layout_of
+from genloom_platform.train.memory import footprint
 from genloom_platform.train.sizes import needs_of, size_of
 
-SETTINGS = {
-    "plain": {},
-    "average": {"average": 0.9},
-    "micro batches": {"accumulate": 2},
-    "one state": {"optimizer": {"name": "SGD", "lr": 0.1, "momentum": 0.9}},
-}
+MORE = {"average": 0.9, "accumulate": 2, "optimizer": {"name": "SGD", "lr": 0.1, "momentum": 0.9}}
 OFFLOAD = {"zero": {"offload_optimizer": {"device": "cpu"}}}
+PLAIN = [(stage, {}) for stage in range(4)]
+ALL = [*PLAIN, *((stage, MORE) for stage in range(4)), *((stage, OFFLOAD) for stage in (1, 2, 3))]
 
 
 @pytest.mark.parametrize(
-    ("workers", "objectives"),
-    [(1, 1), (2, 1), (2, 2)],
+    ("workers", "objectives", "cases"),
+    [(1, 1, PLAIN), (2, 1, ALL), (2, 2, PLAIN)],
     ids=["one worker", "two workers", "two workers, two objectives"],
 )
-def test_what_is_foretold_is_within_a_tenth_of_what_is_measured(workers, objectives):
+def test_what_is_foretold_is_within_a_tenth_of_what_is_measured(workers, objectives, cases):
     generator = Deep(objectives_wanted=objectives)
-    cases = [(stage, each) for stage in range(4) for each in SETTINGS.values()]
-    cases += [(stage, OFFLOAD) for stage in (1, 2, 3)]
     found = on_ranks(workers, measured, generator, cases)[0]
     for (stage, settings), (at_rest, most) in zip(cases, found, strict=True):
         config = a_config(stage, **settings)
@@ -108,8 +104,8 @@ def of_stages(workers, gpu=True, **settings):
 def test_a_higher_stage_takes_less_where_there_are_many_workers():
     totals = [device for device, _ in of_stages(64)]
     assert totals == sorted(totals, reverse=True)
-    assert totals[0] > 20
-    assert totals[3] < 7  # its weights are whole once, for the export
+    assert totals[0] > 18
+    assert 4 < totals[3] < 7  # its weights are whole once, for the export
 
 
 def test_offload_moves_the_optimizer_to_the_host():

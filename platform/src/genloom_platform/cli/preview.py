@@ -65,6 +65,8 @@ def _memory(seen: Preview) -> Iterator[str]:
     yield from _text(table)
     if seen.room:
         yield f"room: {size(seen.room.size_bytes)} for a worker, of {seen.room.of}"
+    if not seen.trial.activations_bytes:
+        yield "activations were not measured, and come on top"
 
 
 def _verdict(fit: Fit) -> str:

@@ -6,7 +6,8 @@ from dataclasses import replace
 from typing import Any
 
 from genloom_platform.config import RunConfig
-from genloom_platform.train.memory import Layout, ModelSize, footprint, layout_of
+from genloom_platform.train.layout import Layout, ModelSize, layout_of
+from genloom_platform.train.memory import footprint
 from genloom_platform.units import size as shown
 
 WORTH = 0.9

@@ -7,120 +7,9 @@ there may be an average; so of their terms only the division is right. They also
 moment only, which with few workers is as much as the states themselves.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Any
 
-from genloom_platform.config import RunConfig
-
-BYTES = 4
-"""Of an element of fp32."""
-BUCKET = 500_000_000
-"""Elements that DeepSpeed reduces at once, where its JSON says nothing."""
-KEPT_WHOLE = 100_000
-"""ZeRO-3 leaves parameters of so many elements whole, where its JSON says nothing."""
-STAGES = (0, 1, 2, 3)
-
-
-@dataclass(frozen=True)
-class PartSize:
-    """What one objective trains. Numbers of parameters' elements, unless it says bytes."""
-
-    trained: int
-    """Those that its optimizer trains."""
-    frozen: int = 0
-    """The others of its modules."""
-    largest: int = 0
-    """Of the layer that has most."""
-    kept: int = 0
-    """Of the parameters that are too small for ZeRO-3 to divide."""
-    state_bytes: float = 0
-    """What the optimizer keeps for each element: 8 for AdamW."""
-    working_bytes: float = 0
-    """What its step allocates for each element, for a moment."""
-    types: tuple[int, ...] = (BYTES,)
-    """Bytes of the types that its gradients are communicated in."""
-
-
-@dataclass(frozen=True)
-class ModelSize:
-    """How large a model is, as far as its memory goes."""
-
-    parts: tuple[PartSize, ...]
-    elsewhere: int = 0
-    """Elements of parameters that no objective has."""
-    buffers_bytes: int = 0
-    children: tuple[str, ...] = ()
-    """The names of the modules right below it that have parameters."""
-
-    @property
-    def trained(self) -> int:
-        """Elements that train."""
-        return sum(part.trained for part in self.parts)
-
-    @property
-    def parameters(self) -> int:
-        """Elements of all parameters."""
-        return self.elsewhere + sum(part.trained + part.frozen for part in self.parts)
-
-
-@dataclass(frozen=True)
-class Layout:
-    """How a model is laid out among workers."""
-
-    stage: int
-    workers: int
-    average: bool = False
-    accumulate: int = 1
-    offload_optimizer: bool = False
-    offload_parameters: bool = False
-    bucket: int = BUCKET
-    """Elements of a communication buffer."""
-    buckets: int = 1
-    """2 where communication overlaps the backward pass at stage 1 or 2."""
-    gpu: bool = False
-    """A GPU's buffers are there as soon as they are allocated; a CPU's are when they are filled."""
-
-    @property
-    def offloads(self) -> bool:
-        """Whether anything of it lies in the host's memory."""
-        return self.offload_optimizer or self.offload_parameters
-
-    @property
-    def name(self) -> str:
-        """As a person calls it."""
-        words = [f"ZeRO {self.stage}"]
-        words += ["optimizer on host"] if self.offload_optimizer else []
-        words += ["weights on host"] if self.offload_parameters else []
-        return ", ".join(words)
-
-
-def layout_of(
-    config: RunConfig,
-    workers: int,
-    *,
-    gpu: bool = False,
-    stage: int | None = None,
-    offload: bool = True,
-) -> Layout:
-    """The layout that a run asks for, or the same at another stage, or without its offload."""
-    zero: Mapping[str, Any] = config.deepspeed.get("zero_optimization", {})
-    stage = int(zero.get("stage", 0)) if stage is None else stage
-    return Layout(
-        stage=stage,
-        workers=workers,
-        average=config.average is not None,
-        accumulate=config.accumulate,
-        offload_optimizer=offload and stage > 0 and _on_host(zero, "offload_optimizer"),
-        offload_parameters=offload and stage == 3 and _on_host(zero, "offload_param"),
-        bucket=int(zero.get("reduce_bucket_size", BUCKET)),
-        buckets=2 if zero.get("overlap_comm") and stage in (1, 2) else 1,
-        gpu=gpu,
-    )
-
-
-def _on_host(zero: Mapping[str, Any], part: str) -> bool:
-    return (zero.get(part) or {}).get("device", "none") == "cpu"
+from genloom_platform.train.layout import BUCKET, BYTES, Layout, ModelSize, PartSize
 
 
 @dataclass(frozen=True)
@@ -184,9 +73,7 @@ def footprint(size: ModelSize, layout: Layout, activations: float = 0) -> Footpr
     states = _states(size, layout)
     backward = max(_in_backward(part, size, layout) for part in size.parts)
     update = max(_in_update(part, layout) for part in size.parts)
-    gathers = layout.stage == 3 and layout.workers > 1
-    # A model is exported from whole weights, when there are no activations any more.
-    export = BYTES * (size.parameters - size.elsewhere) - activations if gathers else 0
+    aside = _beside_steps(size, layout) - activations
     host = Memory(checkpoint=_copied(size, layout))
     if layout.offload_optimizer:
         moved = Memory(master=states.master, optimizer=states.optimizer, gradients=BYTES * size.trained)
@@ -200,7 +87,7 @@ def footprint(size: ModelSize, layout: Layout, activations: float = 0) -> Footpr
     if layout.offload_parameters:
         host += Memory(parameters=states.parameters)
         states = replace(states, parameters=0)
-    needed = max(backward, update - activations, export)
+    needed = max(backward, update - activations, aside)
     device = replace(states, activations=activations, working=states.working + needed)
     return Footprint(device, host, needed + (device.gradients if layout.stage < 3 else 0))
 
@@ -209,12 +96,14 @@ def _states(size: ModelSize, layout: Layout) -> Memory:
     """What is there for the whole of a step, all of it on the device."""
     workers = layout.workers
     parts = sum(part.trained + part.frozen for part in size.parts)
+    if layout.stage == 3:
+        kept = sum(part.kept for part in size.parts) if workers > 1 else 0
+        parts = parts / workers + kept
     greatest = max(part.trained for part in size.parts)
     divided = size.trained / workers
     state_bytes = sum(part.state_bytes * part.trained for part in size.parts)
     return Memory(
-        parameters=size.buffers_bytes
-        + BYTES * (size.elsewhere + (parts / workers if layout.stage == 3 else parts)),
+        parameters=size.buffers_bytes + BYTES * (size.elsewhere + parts),
         # ZeRO-3 has a buffer for those of each objective; at other stages they come and go.
         gradients=BYTES * (greatest, greatest, greatest / workers, divided)[layout.stage],
         master=BYTES * divided if layout.stage else 0,
@@ -233,7 +122,7 @@ def _in_backward(part: PartSize, size: ModelSize, layout: Layout) -> float:
         # Of a layer its weights and those of the next, gathered, and its gradients. Where objectives take turns,
         # DeepSpeed leaves gathered what another one's loss was computed with.
         gathered = size.parameters - size.elsewhere if len(size.parts) > 1 else part.largest
-        return BYTES * (2 * part.largest + (max(gathered, part.kept) if layout.workers > 1 else 0))
+        return BYTES * (2 * part.largest + (gathered if layout.workers > 1 else 0))
     sent = {1: divided, 2: 2 * part.largest}[layout.stage]
     if layout.offload_optimizer:
         sent += part.largest + (part.trained if layout.stage == 1 else 0)
@@ -252,6 +141,14 @@ def _in_update(part: PartSize, layout: Layout) -> float:
     # The gradients are laid end to end in a copy, and then freed.
     freed = part.trained if layout.stage == 1 else divided
     return max(BYTES * divided, (BYTES + part.working_bytes) * divided - BYTES * freed)
+
+
+def _beside_steps(size: ModelSize, layout: Layout) -> float:
+    """What ZeRO-3 needs between steps: whole weights for an export, and a copy of them to make samples with."""
+    if layout.stage < 3:
+        return 0
+    whole = BYTES * (size.parameters - size.elsewhere)
+    return whole * ((layout.workers > 1) + size.shown)
 
 
 def _on_its_way(size: ModelSize, layout: Layout) -> float:

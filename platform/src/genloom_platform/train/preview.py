@@ -14,14 +14,8 @@ from genloom_platform.data.stream import Stream, local_batches, to_batch
 from genloom_platform.profiles import Price
 from genloom_platform.store import Store
 from genloom_platform.train import advice
-from genloom_platform.train.memory import (
-    STAGES,
-    Layout,
-    Memory,
-    ModelSize,
-    footprint,
-    layout_of,
-)
+from genloom_platform.train.layout import STAGES, Layout, ModelSize, layout_of
+from genloom_platform.train.memory import Memory, footprint
 from genloom_platform.train.sizes import size_of
 from genloom_platform.train.trial import Trial, try_out
 
@@ -116,7 +110,7 @@ def preview(store: Store, config: RunConfig) -> Preview:
     size = size_of(config, trainable, stream.data)
     profile = profiles.chosen()
     trial = try_out(store.url, config, manifest.full_name, workers)
-    room = _room(config, trial)
+    room = room_of(config, trial)
     fits = tuple(fits_of(config, size, workers, trial, room))
     short = trial.out_of_memory or any(fit.chosen and fit.fits is False for fit in fits)
     return Preview(
@@ -132,7 +126,7 @@ def preview(store: Store, config: RunConfig) -> Preview:
     )
 
 
-def _room(config: RunConfig, trial: Trial) -> Room | None:
+def room_of(config: RunConfig, trial: Trial) -> Room | None:
     """The memory of a worker's GPU, or its part of the machine."""
     scale = config.scale
     if trial.gpu_bytes:
@@ -183,8 +177,10 @@ def fits_of(
             host_bytes=host.total + process if gpu else 0,
             fits=None,
         )
-        fits = room and fit.total_bytes <= room.size_bytes and fit.host_bytes <= node
-        found.append(replace(fit, fits=fits))
+        if room:
+            fits = fit.total_bytes <= room.size_bytes and fit.host_bytes <= node
+            fit = replace(fit, fits=fits)
+        found.append(fit)
     return found
 
 

@@ -9,7 +9,7 @@ from torch import nn
 import genloom
 from genloom_platform.config import RunConfig
 from genloom_platform.train import optimizers, recompute
-from genloom_platform.train.memory import BYTES, KEPT_WHOLE, ModelSize, PartSize
+from genloom_platform.train.layout import BYTES, KEPT_WHOLE, ModelSize, PartSize
 from genloom_platform.train.meter import Meter
 from genloom_platform.train.parts import Part, parts_of
 
@@ -36,6 +36,7 @@ def size_of(config: RunConfig, trainable: genloom.Trainable, data: Any) -> Model
         elsewhere=sum(p.numel() for p in model.parameters() if id(p) not in inside),
         buffers_bytes=sum(buffer.nbytes for buffer in model.buffers()),
         children=tuple(name for name, child in model.named_children() if list(child.parameters())),
+        shown=isinstance(trainable, genloom.Generator) and 0 < config.samples.every <= config.steps,
     )
 
 
