@@ -16,11 +16,11 @@ from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from genloom_platform.cli.screen import size
 from genloom_platform.data import manifest as manifests
 from genloom_platform.store import Store
 from genloom_platform.train.progress import Report
 from genloom_platform.train.runs import Run
+from genloom_platform.units import size
 
 PLAIN_LINES = 4
 

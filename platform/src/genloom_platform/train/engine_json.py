@@ -96,7 +96,7 @@ def problems(given: dict[str, Any]) -> list[Problem]:
         elif not (name == "zero_optimization" and set(group) <= {"stage"} and _is_stage(group)):
             found += _against(_groups()[name], group, where)
     zero = groups.get("zero_optimization")
-    return found + (list(_offload(zero)) if isinstance(zero, dict) else [])
+    return found + (list(_of_zero(zero)) if isinstance(zero, dict) else [])
 
 
 def _is_stage(zero: dict[str, Any]) -> bool:
@@ -127,8 +127,11 @@ def _foreign(given: dict[str, Any]) -> Iterable[Problem]:
             yield Problem(where, "", "is no key of DeepSpeed's JSON", remedy)
 
 
-def _offload(zero: dict[str, Any]) -> Iterable[Problem]:
-    """Offload that cannot be saved, or that the stage does not have."""
+def _of_zero(zero: dict[str, Any]) -> Iterable[Problem]:
+    """A stage that is none; offload that cannot be saved, or that the stage does not have."""
+    if isinstance(zero.get("stage"), bool):  # which DeepSpeed takes for 0 or 1
+        where = "deepspeed.zero_optimization.stage"
+        yield Problem(where, repr(zero["stage"]), "is no stage", "give 0, 1, 2 or 3")
     for part, least in (("offload_optimizer", 1), ("offload_param", 3)):
         group = zero.get(part)
         device = group.get("device") if isinstance(group, dict) else None
