@@ -221,7 +221,8 @@ def explain(failure: BaseException, places: dict[int, Place]) -> tuple[Ending, s
     if found := first(GenloomError):
         return "error", str(found[1]), found[1]
     if found := next((each for each in reversed(causes) if out_of_memory(each[1])), None):
-        return "out of memory", f"worker {found[0]} ran out of memory: {line(found[1])}", found[1]
+        who = "a worker" if found[0] is None else f"worker {found[0]}"
+        return "out of memory", f"{who} ran out of memory: {line(found[1])}", found[1]
     if found := first(*gone):
         where = places.get(found[0]) if found[0] is not None else None
         at = f" (process {where.process})" if where else ""
