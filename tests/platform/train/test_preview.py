@@ -45,8 +45,8 @@ def test_offload_needs_room_on_the_host_as_well():
     large, small = (
         Trial(device="A GPU", gpu_bytes=10 * GB, machine_bytes=machine * GB) for machine in (100, 20)
     )
-    assert fits(config, large)[1]["ZeRO 2, optimizer on host *"] is True
-    assert fits(config, small)[1]["ZeRO 2, optimizer on host *"] is False
+    assert fits(config, large)[1]["ZeRO 2 offload *"] is True
+    assert fits(config, small)[1]["ZeRO 2 offload *"] is False
 
 
 def test_without_gpus_the_workers_share_the_machine():
@@ -57,6 +57,18 @@ def test_without_gpus_the_workers_share_the_machine():
 
 def test_where_nothing_was_seen_nothing_is_said_to_fit():
     assert fits(a_config(), Trial())[1] == dict.fromkeys(("ZeRO 0", "ZeRO 1", "ZeRO 2 *", "ZeRO 3"))
+
+
+def test_activations_are_what_a_step_allocated_beyond_gradients_and_buffers():
+    small = ModelSize((PartSize(10_000_000, largest=1_000_000, state_bytes=8, working_bytes=8),))
+    gradients, sent, bucket = 40_000_000, 8_000_000, 2 * GB
+    for gpus in (0, 1):
+        tried = Trial(
+            gpu_bytes=gpus * 80 * GB, machine_bytes=80 * GB, activations_bytes=GB,
+            step_bytes=gradients + sent + bucket + 3 * GB,
+        )  # fmt: skip
+        found = preview.fits_of(a_config(workers=1, gpus=gpus), small, 1, tried, None)
+        assert [fit.memory.activations for fit in found] == [3 * GB] * 4
 
 
 def test_time_and_cost_are_those_of_the_trials_steps():

@@ -22,7 +22,7 @@ WORDS = {
     "checkpoint": "copy to be saved",
 }
 """What `Memory`'s fields are called, where it is not their name."""
-LEFT_OUT = "communication, checkpoints, evaluation and waiting for data come on top"
+LEFT_OUT = "without communication, checkpoints, evaluation and waiting for data"
 
 
 def show(seen: Preview) -> None:
@@ -56,7 +56,8 @@ def _memory(seen: Preview) -> Iterator[str]:
         values = [getattr(fit.memory, field.name) for fit in seen.fits]
         if any(values):
             table.add_row(WORDS.get(field.name, field.name), *map(size, values))
-    table.add_row("process", *(size(fit.process_bytes) for fit in seen.fits))
+    if any(fit.process_bytes for fit in seen.fits):
+        table.add_row("process", *(size(fit.process_bytes) for fit in seen.fits))
     table.add_row("total", *(size(fit.total_bytes) for fit in seen.fits))
     if any(fit.host_bytes for fit in seen.fits):
         table.add_row("of the node's memory", *(size(fit.host_bytes) for fit in seen.fits))
@@ -87,18 +88,14 @@ def _time(seen: Preview) -> Iterator[str]:
         yield "time: unknown, for no step of the trial was timed"
         return
     count = len(trial.steps_s)
-    yield (
-        f"trial: {count} step{'s' if count > 1 else ''} of one worker's share on {trial.device}, "
-        f"{duration(pace.step_s)} each, {size(trial.peak_bytes)} memory at most; its data takes one CPU "
-        f"{duration(pace.data_s)} a step"
-    )
+    steps = f"{count} step{'s' if count > 1 else ''} of one worker's share on {trial.device}"
+    yield f"trial: {steps}, {duration(pace.step_s)} each; {size(trial.peak_bytes)} memory at most"
+    yield f"data: one CPU prepares a share in {duration(pace.data_s)}"
     workers = f"{pace.workers} worker{'s' if pace.workers > 1 else ''}"
     steps = f"{seen.config.steps:,} step{'s' if seen.config.steps > 1 else ''}"
-    yield (
-        f"time: {duration(pace.run_s)} for {steps} with {workers}, {pace.rows_per_s:,.0f} samples/s; {LEFT_OUT}"
-    )
+    yield f"time: {duration(pace.run_s)} for {steps} with {workers}, {pace.rows_per_s:,.0f} samples/s; {LEFT_OUT}"
     if seen.config.scale.elastic:
         most = seen.config.scale.most
-        yield f"with {most} workers at best {duration(pace.run_s * pace.workers / most)}"
+        yield f"time: {duration(pace.run_s * pace.workers / most)} at best with {most} workers"
     if pace.cost:
         yield f"cost: {pace.cost} for that time, by the price per hour in the cluster's profile"

@@ -84,10 +84,7 @@ class Layout:
     @property
     def name(self) -> str:
         """As a person calls it."""
-        words = [f"ZeRO {self.stage}"]
-        words += ["optimizer on host"] if self.offload_optimizer else []
-        words += ["weights on host"] if self.offload_parameters else []
-        return ", ".join(words)
+        return f"ZeRO {self.stage}{' offload' if self.offloads else ''}"
 
 
 def layout_of(

@@ -158,9 +158,8 @@ def fits_of(
     layouts = [layout_of(config, workers, gpu=gpu, stage=stage, offload=False) for stage in STAGES]
     with_offload = [layout_of(config, workers, gpu=gpu, stage=stage) for stage in STAGES]
     layouts += [layout for layout in with_offload if layout.offloads]
+    activations = _activations(config, size, trial, gpu=gpu)
     alone = footprint(size, layout_of(config, 1, gpu=gpu))
-    # More than the losses kept, where a backward pass needed more for a moment.
-    activations = max(trial.activations_bytes, trial.step_bytes - alone.passing)
     process = max(0.0, trial.resting_bytes - (0 if gpu else alone.at_rest))
     node = trial.machine_bytes / workers_on_a_node(config) if room else 0
     found: list[Fit] = []
@@ -182,6 +181,14 @@ def fits_of(
             fit = replace(fit, fits=fits)
         found.append(fit)
     return found
+
+
+def _activations(config: RunConfig, size: ModelSize, trial: Trial, *, gpu: bool) -> float:
+    """Bytes of activations: what the losses kept, or more where a backward pass needed more for a moment."""
+    # A CPU's communication buffers count whole among what was allocated, though they are not filled.
+    layouts = [layout_of(config, 1, gpu=each) for each in {gpu, True}]
+    known = max(footprint(size, layout).passing for layout in layouts)
+    return max(trial.activations_bytes, trial.step_bytes - known)
 
 
 def pace_of(config: RunConfig, trial: Trial, price_per_hour: Price | None) -> Pace | None:
