@@ -5,10 +5,10 @@ Errors come all at once, before anything is started or written.
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import yaml
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 import genloom
 from genloom import registry
@@ -95,6 +95,28 @@ class Recovery(Settings):
     """How many steps may be passed over in a run."""
 
 
+class Validation(Settings):
+    """What a run is measured on while it trains, whenever it is saved."""
+
+    share: float | None = Field(default=None, gt=0, le=0.5)
+    """The share of the training rows that is held out for it; 0.1 where no split is named."""
+    split: str | None = None
+    """A split of the dataset instead."""
+    rows: int = Field(default=2000, ge=1)
+    """At most so many rows, spread over all of them."""
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Self:
+        if self.share is not None and self.split is not None:
+            raise ValueError("takes a share of the training rows or a split, not both")
+        return self
+
+    @property
+    def held_out(self) -> int:
+        """One training row of so many is held out; 0 for none."""
+        return 0 if self.split else round(1 / (self.share or 0.1))
+
+
 class RunConfig(Settings):
     """One training."""
 
@@ -137,6 +159,9 @@ class RunConfig(Settings):
     samples: Samples = Field(default_factory=lambda: Samples.model_validate({}))
     profile: bool = False
     """Write a trace of some steps of every worker, which Perfetto opens (ui.perfetto.dev)."""
+    validation: Validation | None = None
+    """Measure the run on rows that it does not train on: `{share: 0.1}`. Its metrics are named
+    `validation/loss`, `validation/accuracy` and so on; without it nothing is held out."""
     log_every: int = Field(10, ge=1)
     """Steps between two reports of metrics, at most; slow steps are reported more often."""
     evaluate: bool = True
@@ -191,6 +216,8 @@ def resolve(values: Mapping[str, Any], store: Store) -> RunConfig:
             found = manifests.load(store, config.data)
             if trainable:
                 found.facts_for(trainable)
+            if config.validation and config.validation.split:
+                found.shards_of(config.validation.split)
         except RequestError as error:
             whole.append(error)
     from genloom_platform import checks

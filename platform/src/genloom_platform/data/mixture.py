@@ -24,6 +24,7 @@ from genloom.data import (
     TextColumn,
 )
 from genloom.errors import RequestError, WrongDataset
+from genloom_platform.data.held_out import KeptOrder
 from genloom_platform.data.manifest import Manifest, Provenance, Shard, folder
 from genloom_platform.data.order import Order
 
@@ -125,7 +126,7 @@ def mixed(members: Sequence[Manifest], weights: Sequence[float]) -> Mixture:
 class MixedOrder:
     """The endless sequence of row numbers of a mixture; rows are counted one dataset after the other."""
 
-    def __init__(self, orders: Sequence[Order], weights: Sequence[float], seed: int) -> None:
+    def __init__(self, orders: Sequence[Order | KeptOrder], weights: Sequence[float], seed: int) -> None:
         self._orders = orders
         self.global_batch = orders[0].global_batch
         self.window = max(order.window for order in orders)

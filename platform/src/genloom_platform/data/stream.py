@@ -20,6 +20,7 @@ from safetensors.numpy import load, save
 import genloom
 from genloom.errors import DataError, GenloomError
 from genloom_platform.data import encoding, shards
+from genloom_platform.data.held_out import HeldOut, KeptOrder
 from genloom_platform.data.manifest import Manifest
 from genloom_platform.data.mixture import MixedOrder, Mixture
 from genloom_platform.data.order import Order
@@ -47,6 +48,8 @@ class Stream:
     global_batch: int
     seed: int = 0
     split: str = "train"
+    held_out: int = 0
+    """One row of so many of each dataset is held out (`held_out.py`); 0 for none."""
 
     @cached_property
     def data(self) -> genloom.Data:
@@ -54,15 +57,22 @@ class Stream:
         return self.manifest.facts_for(self.trainable)
 
     @cached_property
-    def order(self) -> Order | MixedOrder:
+    def order(self) -> Order | KeptOrder | MixedOrder:
         """Which row comes when."""
         if isinstance(self.manifest, Mixture):
             members = [self._order_of(member) for member in self.manifest.members]
             return MixedOrder(members, self.manifest.weights, self.seed)
         return self._order_of(self.manifest)
 
-    def _order_of(self, manifest: Manifest) -> Order:
+    def _order_of(self, manifest: Manifest) -> Order | KeptOrder:
         sizes = [rows for shard in manifest.shards_of(self.split) for rows in shard.chunks]
+        if self.held_out:
+            held_out = HeldOut(self.held_out, manifest.digest)
+            kept = np.diff(held_out.kept_before(np.concatenate([[0], np.cumsum(sizes)])))
+            return KeptOrder(self._order_over(manifest, kept.tolist()), held_out, sum(sizes))
+        return self._order_over(manifest, sizes)
+
+    def _order_over(self, manifest: Manifest, sizes: Sequence[int]) -> Order:
         row_bytes = max(1, manifest.size_bytes // sum(manifest.splits.values()))
         window_rows = min(max(WINDOW_ROWS, WINDOW_BYTES // row_bytes), MAX_WINDOW_ROWS)
         window_rows = max(window_rows, min(MIN_WINDOW_CHUNKS * max(sizes), MAX_WINDOW_ROWS))
@@ -80,6 +90,20 @@ class Stream:
             for at in range(first, len(rows), step):
                 part = slice(at, at + size)
                 yield self._examples(table.take(where[part]), rows[part], epochs[part])
+
+    def held_out_rows(self, most: int) -> list[dict[str, Any]]:
+        """The values of the rows that are held out, or of `most` of them, spread over the split."""
+        members = self.manifest.members if isinstance(self.manifest, Mixture) else [self.manifest]
+        found: list[NDArray[np.int64]] = []
+        first = 0
+        for member in members:
+            count = sum(sum(shard.chunks) for shard in member.shards_of(self.split))
+            found.append(first + HeldOut(self.held_out, member.digest).rows(count))
+            first += count
+        rows = np.concatenate(found)
+        rows = rows[np.linspace(0, len(rows) - 1, min(most, len(rows))).astype(np.int64)]
+        table, where = self._fetch(rows)
+        return list(encoding.decode(self.manifest.columns, table.take(where)))
 
     def _ahead(self, windows: Sequence[tuple[int, int]]) -> Iterator[Any]:
         """The rows of each window, read while the one before is worked on."""

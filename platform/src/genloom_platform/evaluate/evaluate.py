@@ -80,7 +80,7 @@ def evaluate_release(
         if isinstance(trainable, genloom.Predictor):
             from genloom_platform.evaluate.predictor import score
 
-            return score(trainable, module, facts, _rows(store, manifest, split))
+            return score(trainable, module, facts, rows_of(store, manifest, split))
         from genloom_platform.evaluate.likelihood import score as likelihood
 
         return likelihood(trainable, module, facts, batches(store, manifest, split, trainable, facts))
@@ -90,20 +90,28 @@ def batches(
     store: Store, manifest: Manifest, split: str, trainable: genloom.Trainable, facts: Any
 ) -> Iterator[genloom.Batch]:
     """A split's rows in order, prepared and collated."""
-    for rows in _rows(store, manifest, split):
+    for rows in rows_of(store, manifest, split):
         yield as_batch(trainable, facts, rows)
 
 
-def as_batch(trainable: genloom.Trainable, facts: Any, rows: list[dict[str, Any]]) -> genloom.Batch:
-    """Rows of values as a generator's batch."""
+def as_batch(
+    trainable: genloom.Trainable, facts: Any, rows: list[dict[str, Any]], device: str = "cpu"
+) -> genloom.Batch:
+    """Rows of values as a generator's batch, on a device."""
     examples = [
         prepare(trainable, genloom.Row(values, (number,)), facts, number)
         for number, values in enumerate(rows)
     ]
-    return to_batch(trainable, stack(examples))
+    batch = to_batch(trainable, stack(examples))
+    if device == "cpu":
+        return batch
+    return {
+        name: value.to(device) if hasattr(value, "to") else value for name, value in batch.items()
+    }
 
 
-def _rows(store: Store, manifest: Manifest, split: str) -> Iterator[list[dict[str, Any]]]:
+def rows_of(store: Store, manifest: Manifest, split: str) -> Iterator[list[dict[str, Any]]]:
+    """A split's rows in order, as lists of `BATCH_ROWS` or fewer."""
     for shard in manifest.shards_of(split):
         for chunk in range(len(shard.chunks)):
             table = shards.read_chunks(store, manifest, shard, [chunk])

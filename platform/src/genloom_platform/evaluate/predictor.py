@@ -17,7 +17,11 @@ from genloom_platform.evaluate import evaluate
 
 
 def score(
-    predictor: genloom.Predictor, module: Any, facts: Any, batches: Iterable[list[dict[str, Any]]]
+    predictor: genloom.Predictor,
+    module: Any,
+    facts: Any,
+    batches: Iterable[list[dict[str, Any]]],
+    device: str = "cpu",
 ) -> dict[str, float]:
     """Predict every row and compare; precision, recall and F1 are means over the classes (macro).
 
@@ -32,7 +36,7 @@ def score(
                 f"the dataset has no column {predictor.target!r} to compare the predictions with"
             )
         blind = [{key: value for key, value in row.items() if key != predictor.target} for row in rows]
-        predictions = predictor.predict(module, evaluate.as_batch(predictor, facts, blind))
+        predictions = predictor.predict(module, evaluate.as_batch(predictor, facts, blind, device))
         for prediction, row in zip(predictions, rows, strict=True):
             if not isinstance(prediction, genloom.Label):
                 raise RequestError(
