@@ -4,6 +4,7 @@ import time
 
 import strikes
 import torch
+from pydantic import Field
 from torch import nn
 
 import genloom
@@ -134,6 +135,19 @@ class Struck(Watched):
     def loss(self, model, batch):
         loss = super().loss(model, batch)
         return Loss(strikes.strike(self.plan, loss.value), loss.metrics)
+
+
+class Moody(Autoencoder):
+    """Takes a moment for a step; fails in its sixth where it is angry."""
+
+    mood: str = Field("calm", pattern="calm|angry")
+    pace_s: float = 0
+
+    def loss(self, model, batch):
+        time.sleep(self.pace_s)
+        if self.mood == "angry" and model.calls >= 5:
+            raise ValueError("the sixth step is too much")
+        return super().loss(model, batch)
 
 
 class Slow(Watched):

@@ -19,7 +19,7 @@ MIN_LOCAL_CPUS = 4
 """A cluster on this machine counts at least as many, so that two workers and the stream fit on a small one."""
 
 
-def connect(cpus: float = 0) -> None:
+def connect(cpus: float = 0, *, dashboard: bool = False) -> None:
     """Connect this process to Ray, once.
 
     RAY_ADDRESS names a cluster; without it one is started on this machine, closed to all but this user,
@@ -28,6 +28,8 @@ def connect(cpus: float = 0) -> None:
 
     Args:
         cpus: What the work will ask for, with what the data stream needs.
+        dashboard: Start Ray's dashboard too, on loopback and closed by the same token. Ray Train asks it who has
+            died; without it, what a killed process had reserved stays reserved.
 
     Raises:
         GenloomError: The cluster cannot be reached.
@@ -47,7 +49,7 @@ def connect(cpus: float = 0) -> None:
             ray.init(address=address, **quiet)
         else:
             slots = max(os.cpu_count() or 1, MIN_LOCAL_CPUS, int(cpus) + CPUS_FOR_DATA)
-            ray.init(num_cpus=slots, include_dashboard=False, _node_ip_address="127.0.0.1", **quiet)
+            ray.init(num_cpus=slots, include_dashboard=dashboard, _node_ip_address="127.0.0.1", **quiet)
     except (ConnectionError, RuntimeError, ValueError) as error:
         where = f"the cluster at {address}" if address else "a cluster on this machine"
         raise GenloomError(f"cannot reach {where}: {error}; see genloom doctor") from error

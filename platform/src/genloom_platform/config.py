@@ -228,7 +228,7 @@ def resolve(values: Mapping[str, Any], store: Store) -> RunConfig:
     if len(whole) == 1 and not problems:
         raise whole[0]
     if problems or whole or trainable is None:
-        raise InvalidConfig("the run's configuration", [*map(_as_problem, whole), *problems])
+        raise InvalidConfig("the run's configuration", [*map(as_problem, whole), *problems])
     full = {"name": config.generator_name, **trainable.model_dump(mode="json")}
     return config.model_copy(update={"generator": full})
 
@@ -251,7 +251,8 @@ def _trainable(generator: Any) -> genloom.Trainable | None:
     return registry.create(generator["name"], _without_name(generator))
 
 
-def _as_problem(error: GenloomError) -> Problem:
+def as_problem(error: GenloomError) -> Problem:
+    """An error that stands alone, as one of several."""
     where = "generator" if isinstance(error, UnknownName) and error.kind == "generator" else "data"
     rule, _, remedy = str(error).partition("; ")
     return Problem(where, "", rule, remedy or "change it")

@@ -7,13 +7,14 @@ run.model.generate(label=3)[0].save("three.png")
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
 import genloom
 from genloom import Prompt, Sample
-from genloom.errors import PromptError
+from genloom.errors import PromptError, RequestError
 from genloom.problems import problems_of
 from genloom_platform.config import RunConfig, put, resolve
 from genloom_platform.data import manifest as manifests
@@ -123,6 +124,27 @@ class Session:
             put(values, "scale.workers" if key == "workers" else key.replace("__", "."), value)
         return resolve(values, self.store)
 
+    def sweep(
+        self, source: str | Mapping[str, Any], *, name: str | None = None, **settings: Any
+    ) -> "SweepHandle":
+        """Train a generator with many settings and register the best: `genloom sweep`.
+
+        Args:
+            source: A YAML file, or its content: `{"run": {…}, "space": {…}, "metric": "loss", …}`.
+            name: The sweep's name; the file's where none is given. One that was cut off goes on.
+            settings: Keys of the sweep over those of the source, as in `trials=30`.
+        """
+        from genloom_platform.sweep import launch
+        from genloom_platform.sweep import plan as plans
+
+        if isinstance(source, str):
+            values, name = plans.read(source, []), name or Path(source).stem
+        else:
+            values = dict(source)
+        if name is None:
+            raise RequestError("give the sweep a name, as in sweep({…}, name='rates')")
+        return SweepHandle(self.store, launch.sweep(self.store, {**values, **settings}, name))
+
     def evaluate(self, model: str, **options: Any) -> dict[str, float]:
         """Evaluate a registered model: `genloom evaluate`."""
         from genloom_platform.evaluate.evaluate import evaluate
@@ -151,6 +173,31 @@ class RunHandle:
     def model(self) -> "ModelHandle":
         """What was registered."""
         return ModelHandle(self._store, self._trained.model)
+
+
+class SweepHandle:
+    """A sweep that has ended."""
+
+    def __init__(self, store: Store, swept: Any) -> None:
+        self._store, self._swept = store, swept
+        self.name: str = swept.sweep.name
+        self.state: str = swept.status.state
+
+    @property
+    def trials(self) -> list[Any]:
+        """All trials by number: `params`, `metrics`, `state`, `step`, `run`."""
+        return list(self._swept.trials)
+
+    @property
+    def models(self) -> list["ModelHandle"]:
+        """What was registered, the best first."""
+        registry = Registry(self._store)
+        return [ModelHandle(self._store, registry.find(trial.model)) for trial in self._swept.best]
+
+    @property
+    def report(self) -> str:
+        """Where the report is."""
+        return f"{self._store.url}/sweeps/{self.name}/report.html"
 
 
 class Models(Mapping[str, "ModelHandle"]):

@@ -8,7 +8,18 @@ from typing import Annotated
 import typer
 
 from genloom.errors import GenloomError
-from genloom_platform.cli import data, doctor, evaluate, generate, models, plugins, runs, serve, train
+from genloom_platform.cli import (
+    data,
+    doctor,
+    evaluate,
+    generate,
+    models,
+    plugins,
+    runs,
+    serve,
+    sweep,
+    train,
+)
 from genloom_platform.cli.screen import complain
 
 app = typer.Typer(
@@ -21,6 +32,8 @@ app = typer.Typer(
 app.add_typer(data.app, name="data", help="Datasets: import, list, show.")
 app.command("train")(train.train)
 app.add_typer(runs.app, name="runs", help="Runs: list, show.")
+app.command("sweep")(sweep.sweep)
+app.add_typer(sweep.app, name="sweeps", help="Sweeps: list, show, report.")
 app.command("evaluate")(evaluate.evaluate)
 app.add_typer(models.app, name="models", help="Registered models: list, show, promote.")
 app.command("generate")(generate.generate)

@@ -43,7 +43,9 @@ class HeldOut:
 
     def _place(self, blocks: NDArray[np.int64]) -> NDArray[np.int64]:
         """Where in its block the row stands that is held out."""
-        salt = np.uint64(int(hashlib.sha256(f"held out of {self.digest}".encode()).hexdigest()[:16], 16))
+        salt = np.uint64(
+            int(hashlib.sha256(f"held out of {self.digest}".encode()).hexdigest()[:16], 16)
+        )
         mixed = (blocks.astype(np.uint64) ^ salt) * _MULTIPLIER
         return ((mixed >> np.uint64(32)) % np.uint64(self.every)).astype(np.int64)
 

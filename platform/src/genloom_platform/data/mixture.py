@@ -126,7 +126,9 @@ def mixed(members: Sequence[Manifest], weights: Sequence[float]) -> Mixture:
 class MixedOrder:
     """The endless sequence of row numbers of a mixture; rows are counted one dataset after the other."""
 
-    def __init__(self, orders: Sequence[Order | KeptOrder], weights: Sequence[float], seed: int) -> None:
+    def __init__(
+        self, orders: Sequence[Order | KeptOrder], weights: Sequence[float], seed: int
+    ) -> None:
         self._orders = orders
         self.global_batch = orders[0].global_batch
         self.window = max(order.window for order in orders)

@@ -105,9 +105,7 @@ def as_batch(
     batch = to_batch(trainable, stack(examples))
     if device == "cpu":
         return batch
-    return {
-        name: value.to(device) if hasattr(value, "to") else value for name, value in batch.items()
-    }
+    return {name: value.to(device) if hasattr(value, "to") else value for name, value in batch.items()}
 
 
 def rows_of(store: Store, manifest: Manifest, split: str) -> Iterator[list[dict[str, Any]]]:

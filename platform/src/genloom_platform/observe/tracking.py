@@ -15,6 +15,8 @@ from genloom_platform.models.registry import Registry
 from genloom_platform.train.inbox import Shown
 from genloom_platform.train.progress import Report
 
+PARENT = "mlflow.parentRunId"
+"""The tag by which MLflow's pages show a run below another."""
 MAX_METRICS = 1000
 """MLflow takes no more in one call."""
 MAX_SCHEMA = 1_000_000
@@ -31,13 +33,14 @@ class Tracking:
         if run_id:
             self._client.update_run(run_id, status="RUNNING")
 
-    def start(self, name: str, config: RunConfig, manifest: Manifest) -> str:
-        """Open a run; returns its id."""
+    def start(self, name: str, config: RunConfig, manifest: Manifest, parent: str = "") -> str:
+        """Open a run, as a child of another where one is given; returns its id."""
         tags = {"dataset": manifest.full_name, "dataset.digest": manifest.digest}
+        tags |= {PARENT: parent} if parent else {}
         self.run_id = self._client.create_run(self._experiment, run_name=name, tags=tags).info.run_id
         from mlflow.entities import Dataset, DatasetInput, InputTag, Param
 
-        values = _flat(config.model_dump(mode="json", exclude_defaults=True))
+        values = flat(config.model_dump(mode="json", exclude_defaults=True))
         self._client.log_batch(self.run_id, params=[Param(key, value) for key, value in values.items()])
         source = json.dumps({"store": self._store.url, "dataset": manifest.full_name})
         columns = {name: column.model_dump(mode="json") for name, column in manifest.columns.items()}
@@ -89,11 +92,12 @@ class Tracking:
         self._client.set_terminated(self.run_id, state)
 
 
-def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, str]:
-    flat: dict[str, str] = {}
+def flat(values: dict[str, Any], prefix: str = "") -> dict[str, str]:
+    """Nested values as MLflow's parameters: text, by dotted keys."""
+    found: dict[str, str] = {}
     for key, value in values.items():
         if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{key}.")
+            found |= flat(value, f"{prefix}{key}.")
         else:
-            flat[prefix + key] = value if isinstance(value, str) else json.dumps(value)
-    return flat
+            found[prefix + key] = value if isinstance(value, str) else json.dumps(value)
+    return found

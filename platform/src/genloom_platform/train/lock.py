@@ -1,4 +1,7 @@
-"""The lock on a run: one process at a time writes it. It is held by being renewed, and lapses by itself."""
+"""The lock on a run or a sweep: one process at a time writes it.
+
+It is held by being renewed, and lapses by itself.
+"""
 
 import os
 import secrets
@@ -6,7 +9,7 @@ import socket
 import time
 from contextlib import suppress
 from types import TracebackType
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import ValidationError
 
@@ -22,6 +25,9 @@ SETTLE_S = 0.5
 """Two that take a free lock at once both read, after this, who wrote last."""
 
 
+Kind = Literal["run", "sweep"]
+
+
 class Holder(Facts):
     """Who holds a lock."""
 
@@ -33,31 +39,34 @@ class Holder(Facts):
 
 
 class Lock:
-    """A run's lock; a context that holds it.
+    """The lock of a run, or of a sweep; a context that holds it.
 
     Raises:
         RequestError: On entering, another process holds it.
     """
 
-    def __init__(self, store: Store, run: str) -> None:
-        self._store, self._run = store, run
-        self._path = f"runs/{run}/lock.json"
+    def __init__(self, store: Store, name: str, kind: Kind = "run") -> None:
+        self._store, self._name, self._kind = store, name, kind
+        self._path = _path(name, kind)
         self._token = secrets.token_hex(8)
         self.lost = False
         """Whether another process has taken it, as after this one was stopped for long."""
 
     def __enter__(self) -> Self:
-        other = holder(self._store, self._run)
+        other = holder(self._store, self._name, self._kind)
         if other:
+            end = f"genloom runs stop {self._name}" if self._kind == "run" else "Ctrl-C, there"
             raise RequestError(
-                f"the run {self._run} is being written by process {other.process} on {other.host}; wait for "
-                f"it, or end it: genloom runs stop {self._run}"
+                f"the {self._kind} {self._name} is being written by process {other.process} on {other.host}; "
+                f"wait for it, or end it: {end}"
             )
         self._write()
         time.sleep(SETTLE_S)
         found = _read(self._store, self._path)
         if found is None or found.token != self._token:
-            raise RequestError(f"another process has begun to write the run {self._run}; let it")
+            raise RequestError(
+                f"another process has begun to write the {self._kind} {self._name}; let it"
+            )
         self._renewing = repeating(self._renew, RENEW_S)
         self._renewing.__enter__()
         return self
@@ -81,12 +90,16 @@ class Lock:
         self._store.write(self._path, me.model_dump_json().encode())
 
 
-def holder(store: Store, run: str) -> Holder | None:
-    """Who writes a run now; None where nobody does."""
-    found = _read(store, f"runs/{run}/lock.json")
+def holder(store: Store, name: str, kind: Kind = "run") -> Holder | None:
+    """Who writes a run or a sweep now; None where nobody does."""
+    found = _read(store, _path(name, kind))
     if found is None or time.time() - found.at > LAPSE_S or _is_gone(found):
         return None
     return found
+
+
+def _path(name: str, kind: Kind) -> str:
+    return f"{kind}s/{name}/lock.json"
 
 
 def _is_gone(holder: Holder) -> bool:

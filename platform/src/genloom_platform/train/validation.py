@@ -36,7 +36,9 @@ class Validator:
 
     def measure(self, engine: "Engine") -> dict[str, float]:
         """The loss where there is one objective, and what the evaluation of such a model gives."""
-        seed_everything(self._config.seed, "validation")  # a loss may draw; equal weights get equal figures
+        seed_everything(
+            self._config.seed, "validation"
+        )  # a loss may draw; equal weights get equal figures
         with engine.gathered() as module:
             metrics = self._losses(engine, module) if len(engine.objectives) == 1 else {}
             with torch.no_grad():

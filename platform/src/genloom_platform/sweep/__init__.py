@@ -1,0 +1,1 @@
+"""Sweeps: many runs over a search space, scheduled by Ray Tune."""

@@ -1,0 +1,96 @@
+"""A trial: a run whose training waits, at each look, for what Ray Tune decides of it.
+
+The next files to read are `training.py`, and `alone.py` for what runs in this process.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ray import tune
+
+from genloom.data import Facts
+from genloom_platform.config import RunConfig
+from genloom_platform.store import Store
+from genloom_platform.sweep.training import Pointer, Training, start
+
+METRICS = "metrics/"
+"""Before a metric's name in what Tune is told."""
+
+
+@dataclass(frozen=True)
+class Common:
+    """What all trials of a sweep are told."""
+
+    store: Store
+    every: int
+    """Steps between two looks."""
+    metrics: tuple[str, ...]
+    """What trials are judged by."""
+
+
+class TrialConfig(Facts):
+    """What one trial is told; Tune carries it as JSON."""
+
+    number: int
+    params: dict[str, Any]
+    run: RunConfig
+    dataset: str
+
+
+class SweepTrial(tune.Trainable):
+    """The trial as Tune sees it. Its process trains one after the other."""
+
+    def setup(self, config: dict[str, Any], common: Common) -> None:
+        """A process has started for a trial."""
+        self._common = common
+        self._begin(config)
+
+    def _begin(self, config: Mapping[str, Any]) -> None:
+        self._told = TrialConfig.model_validate(config["trial"])
+        self._training: Training | None = None
+        self._pointer: Pointer | None = None
+
+    def step(self) -> dict[str, Any]:
+        """Train until the next look."""
+        if self._training is None:
+            told, common = self._told, self._common
+            self._training = start(
+                common.store, self.trial_name, told.run, told.dataset, common.every, self._pointer
+            )
+        look = self._training.next()
+        missing = [metric for metric in self._common.metrics if metric not in look.metrics]
+        named = {METRICS + name: value for name, value in look.metrics.items()}
+        return {
+            **named,
+            **{METRICS + metric: float("nan") for metric in missing},
+            "step": look.step,
+            "look": -(-look.step // self._common.every),
+            "missing": missing,
+            "reports": look.reports,
+            "origin": look.origin.model_dump() if look.origin else None,
+            "done": look.step >= self._told.run.steps,
+        }
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        """Say where the checkpoint is that the run itself has taken: Tune keeps no weights."""
+        assert self._training
+        pointer = Pointer(run=self.trial_name, step=self._training.step)
+        Path(checkpoint_dir, "pointer.json").write_text(pointer.model_dump_json())
+
+    def load_checkpoint(self, checkpoint: Any) -> None:
+        """Begin from a checkpoint of this trial, or of another that does better."""
+        self._pointer = Pointer.model_validate_json(Path(checkpoint, "pointer.json").read_text())
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """The process goes on with another trial."""
+        self.cleanup()
+        self._begin(new_config)
+        return True
+
+    def cleanup(self) -> None:
+        """End whatever trains."""
+        if self._training:
+            self._training.end()
+            self._training = None
