@@ -138,16 +138,18 @@ class Struck(Watched):
 
 
 class Moody(Autoencoder):
-    """Takes a moment for a step; fails in its sixth where it is angry."""
+    """Says in its metrics how it is set and how often it was called; fails in its sixth step when angry."""
 
     mood: str = Field("calm", pattern="calm|angry")
     pace_s: float = 0
+    mark: float = 0
 
     def loss(self, model, batch):
         time.sleep(self.pace_s)
         if self.mood == "angry" and model.calls >= 5:
             raise ValueError("the sixth step is too much")
-        return super().loss(model, batch)
+        loss = super().loss(model, batch)
+        return Loss(loss.value, {"mark": self.mark, "calls": model.calls.float()})
 
 
 class Slow(Watched):

@@ -1,6 +1,7 @@
 """Trainings that tests run on several ranks: importable there, by name."""
 
 import contextlib
+from dataclasses import replace
 
 from examples import Autoencoder
 
@@ -135,3 +136,44 @@ def session(
     savers[0].wait()
     dist.barrier()
     return seen, store.names(checkpoint.folder(run))
+
+
+def validated(url, stages, settings=None):
+    """The metrics of every step with a look at other rows each fourth, and without, by ZeRO stage."""
+    from genloom_platform.config import Validation
+
+    looked = Validation.model_validate(settings or {"share": 0.25})
+    return [[_steps(url, stage, looked), _steps(url, stage, None)] for stage in stages]
+
+
+def _steps(url, stage, validation):
+    from types import SimpleNamespace
+
+    import torch.distributed as dist
+
+    from genloom_platform.data.stream import local_batches
+    from genloom_platform.train.worker import Job, Rank
+
+    rank, world = dist.get_rank(), dist.get_world_size()
+    config = run_config(stage, checkpoint=Checkpoints(every=4, keep=1), validation=validation)
+    config = config.model_copy(update={"generator": {"name": "example-moody"}, "steps": 12})
+    name = f"validated-{world}-{stage}-{validation is None}"
+    job = Job(Store(url), name, config, "digits", None, 1, world, 0, release=False)
+    seen = []
+
+    def report(news):
+        seen.extend(news.metrics)
+        return False
+
+    def batches(stream, number):
+        # Without validation the same rows are left out, so that the losses can be compared.
+        return local_batches(replace(stream, held_out=4), number, 1000, rank, world)
+
+    line = SimpleNamespace(
+        report=report,
+        saved=lambda step, metrics, commit: commit(),
+        ended=lambda step: None,
+        beating=lambda clock: contextlib.nullcontext(),
+    )
+    Rank(job, rank, batches, line).train()
+    return seen

@@ -8,6 +8,7 @@ import typer
 from genloom_platform.cli.screen import numbers, pairs, say, table
 
 if TYPE_CHECKING:
+    from genloom_platform.store import Store
     from genloom_platform.sweep.plan import Plan
 
 app = typer.Typer(no_args_is_help=True)
@@ -76,6 +77,13 @@ def _show(plan: "Plan") -> None:
         say(f"# trial {number}: {_params(plan.params(number))}")
 
 
+def _state(store: "Store", name: str, state: str) -> str:
+    """How a sweep stands; one that nobody runs any more was cut off."""
+    from genloom_platform.train import lock
+
+    return "cut off" if state == "running" and not lock.holder(store, name, "sweep") else state
+
+
 def _params(params: dict[str, object]) -> str:
     return "  ".join(
         f"{key}={value:.4g}" if isinstance(value, float) else f"{key}={value}"
@@ -95,7 +103,8 @@ def list_() -> None:
         ranked = ranking.ranked(trials, found.config)
         best = {metric: ranked[0].metrics[metric] for metric in found.config.metrics} if ranked else {}
         ended = sum(trial.ended for trial in trials)
-        rows.append((found.name, status.state, str(ended), numbers(best), " ".join(status.best)))
+        state = _state(store, found.name, status.state)
+        rows.append((found.name, state, str(ended), numbers(best), " ".join(status.best)))
     hint = f"no sweep in {store.url} yet; genloom sweep starts one"
     table(("sweep", "state", "trials", "best", "models"), rows, hint)
 
@@ -117,7 +126,10 @@ def show(name: Name) -> None:
     pairs(
         [
             ("sweep", found.name),
-            ("state", f"{status.state}{': ' + status.message if status.message else ''}"),
+            (
+                "state",
+                _state(store, name, status.state) + (f": {status.message}" if status.message else ""),
+            ),
             ("search", f"{config.search}, {config.scheduler.name}"),
             ("models", " ".join(status.best) or "none yet"),
             ("started", f"{found.created_at[:19]} UTC"),

@@ -10,7 +10,6 @@ from genloom_platform.sweep import alone, ranking, records
 from genloom_platform.sweep.plan import Plan
 from genloom_platform.sweep.records import Sweep, Trial
 from genloom_platform.sweep.settings import SweepConfig
-from genloom_platform.sweep.training import runs_alone
 from genloom_platform.train import runs
 from genloom_platform.train.course import Course
 from genloom_platform.train.launch import register
@@ -52,7 +51,10 @@ def _export(plan: Plan, run: Run) -> None:
     """Write the weights of a run's last checkpoint as a release, where its trials run."""
     import ray
 
-    if not runs_alone(run.config):
+    scale = run.config.scale
+    if scale.gpus_per_worker or (
+        scale.most > 1 and run.config.zero_stage
+    ):  # what is sharded may need all of them
         Course(plan.store, run, None, lambda: False, lambda report: None, lambda message: None).train()
         return
     job = Job(

@@ -1,7 +1,6 @@
 """A sweep, from its plan to its registered models. The next files to read are `watch.py` and `trial.py`."""
 
 import os
-import shutil
 import tempfile
 import threading
 from collections.abc import Callable, Generator, Iterator, Mapping
@@ -99,8 +98,9 @@ def sweep(
             if not watch.stopped:
                 trials = finish.register_best(plan, made, trials, on_event)
         except BaseException as error:
+            state = "stopped" if isinstance(error, KeyboardInterrupt) else "failed"
             message = str(error) or type(error).__name__
-            records.set_status(store, name, SweepStatus(state="failed", message=message))
+            records.set_status(store, name, SweepStatus(state=state, message=message))
             finish.end_tracking(registry, made, [], "FAILED")
             raise
         return _ended(store, plan, made, registry, trials, watch.stopped)
@@ -190,10 +190,11 @@ class _Proposals(Searcher):
         """As for the watch."""
         return {}
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | str:
+    def suggest(self, trial_id: str) -> dict[str, Any] | None:
         """The next trial."""
         told = next(self._told, None)
-        return {"trial": told} if told else Searcher.FINISHED
+        finished: Any = Searcher.FINISHED  # a word, where the contract asks for values
+        return {"trial": told} if told else finished
 
     def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:
         """The watch tells the learner."""
@@ -239,7 +240,7 @@ def _run_tune(
     def run_name(trial: Any) -> str:
         return records.run_name(name, trial.config["trial"]["number"])
 
-    with _scratch(plan, name) as place:
+    with tempfile.TemporaryDirectory(prefix="genloom-tune-") as scratch:
         tuner = tune.Tuner(
             trainable,
             param_space=space,
@@ -258,7 +259,7 @@ def _run_tune(
                 callbacks=[watch],
                 failure_config=tune.FailureConfig(max_failures=plan.config.retries),
                 verbose=0,
-                **place,
+                storage_path=scratch,  # Tune's own state, which is never read again
             ),
         )
         _fit(tuner, watch, lock)
@@ -287,28 +288,6 @@ def _fit(tuner: tune.Tuner, watch: Watch, lock: Lock) -> None:
                 watch.stopped = "stopped by Ctrl-C"
     if failures and not watch.over:
         raise GenloomError(f"Ray Tune failed: {failures[0]}") from failures[0]
-
-
-@contextmanager
-def _scratch(plan: Plan, name: str) -> Generator[dict[str, Any]]:
-    """Where Tune keeps its own state, which is never read again.
-
-    Trials that are paused leave pointers to their checkpoints there, which every node must be able to read.
-    """
-    if not schedulers.pauses(plan):
-        folder = tempfile.mkdtemp(prefix="genloom-tune-")
-        try:
-            yield {"storage_path": folder}
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
-        return
-    store, place = plan.store, f"{records.folder(name)}/tune"
-    store.delete(place)
-    remote = {} if store.folder else {"storage_filesystem": store.fs}
-    try:
-        yield {"storage_path": store.path(records.folder(name)), **remote}
-    finally:
-        store.delete(place)
 
 
 @contextmanager

@@ -208,12 +208,9 @@ def _of_settings(config: SweepConfig) -> list[Problem]:
     if config.search == "grid":
         for key, dimension in config.space.items():
             if dimension.choice is None:
-                add(
-                    f"space.{key}",
-                    "",
-                    "is a range, and a grid has points",
-                    "give choice, or search: random",
-                )
+                rule = "is a range, and a grid has points"
+                remedy = "give choice, or search: random"
+                problems.append(Problem(f"space.{key}", "", rule, remedy))
     for metric in config.metrics:
         if metric.startswith("validation/") and not config.run.get("validation"):
             add("metric", metric, "is measured on held-out rows, and the run holds none out",
@@ -272,7 +269,8 @@ def _of_space(config: SweepConfig, store: Store) -> tuple[RunConfig | None, list
     ]
     known = {str(fault) for fault in faults}
     whole: RunConfig | None = base
-    for key, full in keys.items():
+    for key in spaces.ordered(config.space):  # without those whose conditions cannot be met
+        full = keys[key]
         if full.split(".")[0] in SAME_FOR_ALL:
             rule = "is what trials are compared under"
             problems.append(Problem(f"space.{key}", "", rule, f"set it once, as run.{full}"))

@@ -40,7 +40,7 @@ def scheduler_of(plan: Plan, retold: Callable[[Params], dict[str, Any]]) -> Tria
         retold: What a trial is told, given its changed values.
     """
     settings = plan.config.scheduler
-    judged = {"metric": METRICS + plan.config.metrics[0], "mode": plan.config.modes[0]}
+    judged: dict[str, Any] = {"metric": METRICS + plan.config.metrics[0], "mode": plan.config.modes[0]}
     match settings:
         case Asha():
             return _Asha(

@@ -80,7 +80,7 @@ def study_of(config: SweepConfig, trials: Sequence[Trial], sampler: Any = None) 
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    directions = ["minimize" if mode == "min" else "maximize" for mode in config.modes]
+    directions: list[Any] = ["minimize" if mode == "min" else "maximize" for mode in config.modes]
     study = optuna.create_study(directions=directions, sampler=sampler)
     study.add_trials([frozen_of(trial, config) for trial in trials])
     return study

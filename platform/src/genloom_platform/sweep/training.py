@@ -65,6 +65,8 @@ class Beginning:
     """Steps that are done."""
     origin: Pointer | None
     """Another run's checkpoint, where the run was last begun from one."""
+    again: bool = False
+    """Whether the checkpoint is to be looked at first: the process that took it may not have come to tell."""
 
     def source(self, store: Store, run: str) -> str | None:
         """The run whose checkpoint is to be loaded, where it is another."""
@@ -86,7 +88,7 @@ def beginning(store: Store, run: str, pointer: Pointer | None) -> Beginning:
         origin = pointer
     own = checkpoint.find(store, run)
     if own.step or origin is None:
-        return Beginning(own.step, origin)
+        return Beginning(own.step, origin, again=own.step > 0 and pointer is None)
     if origin.step in checkpoint.committed(store, origin.run):
         return Beginning(origin.step, origin)
     newest = checkpoint.find(store, origin.run)  # that run has gone further meanwhile, and pruned
@@ -112,6 +114,7 @@ class Training(ABC):
         """The step of the last look."""
         self._reports: list[Report] = []
         self._looks: list[Look] = []
+        self._again = begin.again
         self._failure: BaseException | None = None
         self._thread = threading.Thread(target=self._train, daemon=True)
 
@@ -121,6 +124,9 @@ class Training(ABC):
         Raises:
             GenloomError: The training has failed.
         """
+        if self._again:
+            self._again = False
+            return self._saved(self._begin.step)
         self._go_on()
         while True:
             ended = not self._thread.is_alive()  # asked before the looks are
@@ -128,7 +134,7 @@ class Training(ABC):
             if look is None and ended:
                 if self._failure:
                     raise self._failure
-                look = self._last()
+                look = self._saved(self._config.steps)
             if look:
                 self.step = look.step
                 return look
@@ -149,10 +155,10 @@ class Training(ABC):
     def _ready(self) -> Look | None:
         """Wait a moment for a look."""
 
-    def _last(self) -> Look:
-        """The look at a run that had all its steps done before: what its last checkpoint says."""
-        saved = checkpoint.read(self._store, self._run, self._config.steps)
-        return Look(saved.step, saved.metrics, [], self._begin.origin)
+    def _saved(self, step: int) -> Look:
+        """A look at a checkpoint of the run from before: what it says of itself."""
+        saved = checkpoint.read(self._store, self._run, step)
+        return Look(step, saved.metrics, [], self._begin.origin)
 
     def _look(self, step: int, metrics: dict[str, float]) -> Look:
         reports, self._reports = self._reports, []
@@ -211,7 +217,7 @@ class Alone(Training):
     def report(self, report: Report) -> bool:
         """Keep it for the next look."""
         self._reports.append(report)
-        return self._over
+        return False
 
     def saved(self, step: int, metrics: dict[str, float], commit: Callable[[], None]) -> None:
         """A look: wait for the checkpoint, then for the decision."""

@@ -5,10 +5,12 @@ The next files to read are `training.py`, and `alone.py` for what runs in this p
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
+from pyarrow.fs import LocalFileSystem
 from ray import tune
+from ray.train._internal.session import _TrainingResult  # pyright: ignore[reportPrivateUsage]
+from ray.tune import Checkpoint
 
 from genloom.data import Facts
 from genloom_platform.config import RunConfig
@@ -42,8 +44,9 @@ class TrialConfig(Facts):
 class SweepTrial(tune.Trainable):
     """The trial as Tune sees it. Its process trains one after the other."""
 
-    def setup(self, config: dict[str, Any], common: Common) -> None:
-        """A process has started for a trial."""
+    def setup(self, config: dict[str, Any], common: Common | None = None) -> None:
+        """A process has started for a trial; `tune.with_parameters` gives what is common to all."""
+        assert common
         self._common = common
         self._begin(config)
 
@@ -73,15 +76,20 @@ class SweepTrial(tune.Trainable):
             "done": look.step >= self._told.run.steps,
         }
 
-    def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """Say where the checkpoint is that the run itself has taken: Tune keeps no weights."""
-        assert self._training
-        pointer = Pointer(run=self.trial_name, step=self._training.step)
-        Path(checkpoint_dir, "pointer.json").write_text(pointer.model_dump_json())
+    def save(self, checkpoint_dir: str | None = None) -> _TrainingResult:
+        """Say where the checkpoint is that the run itself has taken.
 
-    def load_checkpoint(self, checkpoint: Any) -> None:
+        Tune would copy a folder to a storage that all nodes share, and folders are what S3 does not have. What it
+        asks for is only handed from one trial to another, so its path can say all.
+        """
+        assert self._training
+        pointer = Checkpoint(f"{self.trial_name}/{self._training.step}", LocalFileSystem())
+        return _TrainingResult(checkpoint=pointer, metrics=dict(self._last_result or {}))
+
+    def restore(self, checkpoint_path: Any) -> None:
         """Begin from a checkpoint of this trial, or of another that does better."""
-        self._pointer = Pointer.model_validate_json(Path(checkpoint, "pointer.json").read_text())
+        run, _, step = checkpoint_path.checkpoint.path.rpartition("/")
+        self._pointer = Pointer(run=run, step=int(step))
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """The process goes on with another trial."""

@@ -46,7 +46,8 @@ class Lock:
     """
 
     def __init__(self, store: Store, name: str, kind: Kind = "run") -> None:
-        self._store, self._name, self._kind = store, name, kind
+        self._store, self._name = store, name
+        self._kind: Kind = kind
         self._path = _path(name, kind)
         self._token = secrets.token_hex(8)
         self.lost = False

@@ -36,13 +36,15 @@ class Validator:
 
     def measure(self, engine: "Engine") -> dict[str, float]:
         """The loss where there is one objective, and what the evaluation of such a model gives."""
-        seed_everything(
-            self._config.seed, "validation"
-        )  # a loss may draw; equal weights get equal figures
+        # A loss may draw, and equal weights are to get equal figures.
+        seed_everything(self._config.seed, "validation")
         with engine.gathered() as module:
+            kept = [(buffer, buffer.clone()) for buffer in module.buffers()]
             metrics = self._losses(engine, module) if len(engine.objectives) == 1 else {}
             with torch.no_grad():
                 metrics |= self._scores(engine, module)
+                for buffer, before in kept:  # a loss may change them, and these rows are not trained on
+                    buffer.copy_(before)
         return {PREFIX + name: value for name, value in metrics.items()}
 
     def _losses(self, engine: "Engine", module: Any) -> dict[str, float]:

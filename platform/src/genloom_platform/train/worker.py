@@ -98,7 +98,7 @@ def work(config: dict[str, Job]) -> None:
         Rank(job, rank, _batches, ToInbox(job, rank)).train()
 
 
-def _batches(stream: Stream, number: int) -> Iterator[Columns]:
+def _batches(_stream: Stream, _number: int) -> Iterator[Columns]:
     import ray.train
 
     # The driver has entered the stream at the checkpoint's place; see attempt.py.
