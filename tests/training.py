@@ -1,6 +1,7 @@
 """Trainings that tests run on several ranks: importable there, by name."""
 
 import contextlib
+import time
 from dataclasses import replace
 
 from examples import Autoencoder
@@ -88,6 +89,29 @@ def in_s3(environment, url, kind, run, steps):
 
     os.environ.update(environment)
     return session(url, kind, run, steps)
+
+
+def slowly_copied(url, run, stage):
+    """Train one step past a checkpoint that is long in copying; whether each update that waited waited long."""
+    from genloom_platform.train.snapshot import Copy
+
+    waited, finish, settle = [], Copy.finish, Copy.settle
+
+    def slow(copy):
+        time.sleep(0.5)
+        finish(copy)
+
+    def watched(copy):
+        begun = time.monotonic()
+        settle(copy)
+        waited.append(time.monotonic() - begun > 0.1)
+
+    Copy.finish, Copy.settle = slow, watched
+    try:
+        session(url, Autoencoder, run, EVERY + 1, stage)
+    finally:
+        Copy.finish, Copy.settle = finish, settle
+    return waited
 
 
 def session(

@@ -4,6 +4,7 @@ import math
 import os
 import pickle
 import subprocess
+import threading
 import time
 from functools import partial
 
@@ -12,14 +13,14 @@ import torch
 from examples import Autoencoder, Breaking, Pair
 from faulty_s3 import FaultyS3
 from ranks import on_ranks
-from training import EVERY, in_s3, load_directly, on_a_full_disk, session
+from training import EVERY, in_s3, load_directly, on_a_full_disk, session, slowly_copied
 
 from genloom.errors import StoreError
 from genloom_platform.config import Checkpoints, Recovery
 from genloom_platform.data.imports import import_dataset
 from genloom_platform.store import Store
 from genloom_platform.train import checkpoint, runs, saver
-from genloom_platform.train.snapshot import HostMemory
+from genloom_platform.train.snapshot import Copy, HostMemory
 
 STEPS = 12
 AWAY_S = 5
@@ -219,16 +220,26 @@ def test_a_disk_that_is_full_is_told_and_the_last_checkpoint_stays(small_disk):
     assert checkpoint.find(store, "full") == checkpoint.Found(checkpoint.read(store, "full", EVERY))
 
 
-def test_what_was_copied_does_not_change_with_the_model():
-    memory = HostMemory()
-    weights = torch.ones(3)
-    first = memory.copy({"weights": (weights, 0)})
+def test_what_is_copied_is_waited_for_before_it_changes_and_has_one_place():
+    memory, weights, buffer = HostMemory(), torch.ones(3), torch.ones(2)
+    live = {"weights": (weights, 0), "buffer": (buffer, None)}
+    copy = Copy(memory, live, {"buffer"})
+    buffer += 1  # as a loss does, before the copy is done
+    threading.Timer(0.2, copy.finish).start()
+    copy.settle()
     weights += 1
-    assert first["weights"][0].tolist() == [1, 1, 1]
-    assert (
-        memory.copy({"weights": (weights, 0)})["weights"][0].data_ptr()
-        == first["weights"][0].data_ptr()
-    )
+    assert [tensor.tolist() for tensor, _ in copy.state.values()] == [[1, 1, 1], [1, 1]]
+    again = Copy(memory, live).state["weights"][0]
+    assert again.data_ptr() == copy.state["weights"][0].data_ptr()
+
+
+@pytest.mark.parametrize("stage", [0, 1, 3])
+def test_a_checkpoint_is_of_its_step_however_slow_the_copy(digits_store, stage):
+    slow = on_ranks(2, slowly_copied, digits_store.url, f"slow-{stage}", stage)
+    on_ranks(2, session, digits_store.url, Autoencoder, f"fast-{stage}", EVERY, stage)
+    assert slow == [[True], [True]]
+    made = [checkpoint.read(digits_store, f"{kind}-{stage}", EVERY) for kind in ("slow", "fast")]
+    assert made[0].files == made[1].files
 
 
 def test_run_names_are_new_and_claimed_once(tmp_path):

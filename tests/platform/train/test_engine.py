@@ -6,6 +6,9 @@ from examples import Autoencoder, Pair, Penalised
 from ranks import on_ranks
 from training import STEPS, losses, run_config
 
+import genloom
+from genloom_platform.train import optimizers
+
 CASES = [(0, 1), (1, 1), (2, 1), (3, 1), (1, 2), (2, 2), (3, 2)]
 """(ZeRO stage, micro batches); with two micro batches a missing flag would show at stage 3."""
 
@@ -75,3 +78,27 @@ def test_buffers_that_a_loss_changes_agree_across_ranks(digits_store):
     assert mean == other_mean
     assert 0 < mean < 1
     assert calls == other_calls == STEPS
+
+
+def test_the_buffer_for_gradients_is_no_larger_than_the_model_unless_a_run_says_so():
+    from genloom_platform.train.sharding import deepspeed_config
+
+    config = run_config(stage=3)
+    assert deepspeed_config(config, 2, 1000)["zero_optimization"]["reduce_bucket_size"] == 1000
+    own = {"zero_optimization": {"stage": 2, "reduce_bucket_size": 5000}}
+    made = deepspeed_config(config.model_copy(update={"deepspeed": own}), 2, 1000)
+    assert made["zero_optimization"] == own["zero_optimization"]
+    assert "zero_optimization" not in deepspeed_config(
+        config.model_copy(update={"deepspeed": {}}), 2, 9
+    )
+
+
+@pytest.mark.parametrize(("name", "fused"), [("AdamW", True), ("SGD", True), ("RAdam", False)])
+def test_optimizers_compute_in_one_pass_where_torch_can(name, fused):
+    weight = torch.nn.Parameter(torch.ones(3))
+    optimizer = optimizers.make(genloom.Optimizer(name=name, lr=0.1), [weight])
+    assert bool(optimizer.param_groups[0].get("fused")) == fused
+    weight.grad = torch.ones(3)
+    optimizer.step()
+    optimizers.place_counts(optimizer)
+    assert weight.tolist() < [1, 1, 1]

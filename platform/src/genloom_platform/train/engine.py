@@ -5,7 +5,7 @@ That gives the same losses at every ZeRO stage, with double backward and with se
 and no generator has to know of DeepSpeed.
 """
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -33,7 +33,7 @@ from genloom_platform.train.sharding import (
     lower_scale_on_overflow,
     whole_weights,
 )
-from genloom_platform.train.snapshot import AVERAGE, REST, SCALER, Parts, State, state_of
+from genloom_platform.train.snapshot import AVERAGE, REST, SCALER, WEIGHTS, Parts, State, state_of
 
 # DeepSpeed would compile a shared-memory all-reduce when it starts on a CPU: a minute and a compiler for what
 # only its inference calls. There is no setting for it.
@@ -49,6 +49,9 @@ class Engine:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         seed_everything(config.seed, "weights")
         self.model = trainable.build(data).to(self.device)
+        self.before_change: Callable[[], None] = lambda: None
+        """Called before anything but a loss changes what `state` gives: a saver may still be copying it."""
+        self._modules = list(self.model.modules())
         self._outline = outline(self.model) if config.zero_stage == 3 else None
         self.objectives = list(trainable.objectives())
         self.parts = parts_of(self.model, self.objectives)
@@ -76,7 +79,8 @@ class Engine:
         Returns:
             Scalars of this rank, by name: each objective's loss and metrics, from its last repeat.
         """
-        self.model.train()
+        if not all(module.training for module in self._modules):
+            self.model.train()
         metrics: dict[str, Tensor] = {}
         for part in self.parts:
             for repeat, batch in enumerate(batches[-part.objective.repeats :]):
@@ -111,6 +115,8 @@ class Engine:
                 if not passed:
                     engine.backward(loss.value)
             if not passed:
+                if engine.is_gradient_accumulation_boundary():
+                    self.before_change()
                 engine.step()
                 lower_scale_on_overflow(engine)
             for name, value in self._named(part, loss).items():
@@ -213,7 +219,7 @@ class Engine:
         return vote.item() > 0
 
     def state(self) -> dict[str, State]:
-        """This rank's parts of a checkpoint, by name: live tensors, to be copied before the next step."""
+        """This rank's parts of a checkpoint, by name: live tensors, to be copied before they change."""
         own: State = {}
         for part in self.parts:
             name = part.objective.name
@@ -224,6 +230,17 @@ class Engine:
         if self.rank == 0:
             parts["rest"] = self._rest()
         return parts
+
+    def fleeting(self) -> set[str]:
+        """The names of what a loss may change, and not only what `before_change` goes before."""
+        frozen = {
+            f"{part.objective.name}|{piece.name}|{WEIGHTS}"
+            for part in self.parts
+            for each in self._held(part)
+            if not each.trained
+            for piece in each.pieces
+        }
+        return frozen | set(self._rest())
 
     def _rest(self) -> State:
         """What is the same on every rank, and small."""
@@ -244,6 +261,7 @@ class Engine:
         for part in self.parts:
             name, engine = part.objective.name, self._engines[part.objective.name]
             parts.fill(name, self._held(part))
+            optimizers.place_counts(engine.basic_optimizer)
             refresh(engine)
             updates = step * part.objective.repeats
             engine.global_steps, engine.micro_steps = updates, updates * self.config.accumulate
@@ -280,6 +298,7 @@ class Engine:
             # ZeRO-3 keeps small parameters whole; released, they too are gathered from the (swapped) partitions.
             partitioned[0].partition(param_list=partitioned, has_been_updated=False)
         self.model.eval()
+        self.before_change()
         if self.average:
             self.average.swap()
         try:
@@ -306,7 +325,7 @@ class Engine:
         engine, *_ = deepspeed.initialize(
             model=part.module,
             optimizer=optimizers.make(settings, part.parameters),
-            config=deepspeed_config(self.config, self.world),
+            config=deepspeed_config(self.config, self.world, sum(p.numel() for p in part.parameters)),
             dist_init_required=False,
         )
         return engine

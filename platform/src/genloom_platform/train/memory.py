@@ -159,8 +159,12 @@ def _on_its_way(size: ModelSize, layout: Layout) -> float:
 
 
 def _bucket(part: PartSize, layout: Layout) -> float:
-    """A communication buffer for each type; fp32 for all at stages 1 and 2."""
-    elements = layout.bucket if layout.gpu else min(layout.bucket, part.trained)
+    """A communication buffer for each type; fp32 for all at stages 1 and 2.
+
+    One that a run sets itself is allocated whole; on a CPU what is not written to takes nothing.
+    """
+    own = layout.gpu and layout.bucket != BUCKET
+    elements = layout.bucket if own else min(layout.bucket, part.trained)
     types = part.types if layout.stage == 3 else [BYTES for _ in part.types]
     return elements * layout.buckets * sum(types)
 

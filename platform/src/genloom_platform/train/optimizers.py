@@ -13,6 +13,9 @@ from genloom.errors import Problem
 
 PROVEN = ("Adam", "AdamW", "SGD")
 """What is trained with in every test, and need not be tried first; that takes a second or two."""
+FUSED = ("Adam", "AdamW", "SGD")
+"""What torch computes in one pass over weights, gradients and state, on a CPU as on a GPU: three times as fast on
+a CPU, and without a copy of the state on a GPU. It is not torch's default."""
 
 
 def settings_of(
@@ -59,7 +62,18 @@ def tried(settings: genloom.Optimizer, numel: int) -> tuple[torch.optim.Optimize
 
 def make(settings: genloom.Optimizer, parameters: Sequence[nn.Parameter]) -> torch.optim.Optimizer:
     """The optimizer, over the parameters that train; settings as `check` found them good."""
-    return _known()[settings.name]([p for p in parameters if p.requires_grad], **_given(settings))
+    trained = [parameter for parameter in parameters if parameter.requires_grad]
+    fused = settings.name in FUSED and all(parameter.is_floating_point() for parameter in trained)
+    return _known()[settings.name](trained, **_given(settings), **({"fused": True} if fused else {}))
+
+
+def place_counts(optimizer: torch.optim.Optimizer) -> None:
+    """Bring the counts of steps, which may have been loaded, to where a fused optimizer wants them."""
+    for group in optimizer.param_groups:
+        for parameter in group["params"] if group.get("fused") else ():
+            state = optimizer.state.get(parameter, {})
+            if "step" in state:
+                state["step"] = state["step"].to(parameter.device)
 
 
 def _given(settings: genloom.Optimizer) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """The saver: checkpoints that training does not wait for.
 
-State is copied to host memory; a thread then writes and uploads it while training goes on. Ranks agree
-by what lies in the store, for a collective in another thread would mix with those of training.
+A thread copies state to host memory, then writes and uploads it, while training goes on; the next update waits
+for the copy, and the next save for the rest. Ranks agree by what lies in the store, for a collective in another
+thread would mix with those of training.
 """
 
 import threading
@@ -13,7 +14,7 @@ from genloom.errors import StoreError
 from genloom_platform.store import Store
 from genloom_platform.train import checkpoint
 from genloom_platform.train.checkpoint import MANIFEST, Checkpoint, File, place
-from genloom_platform.train.snapshot import HostMemory, State, write
+from genloom_platform.train.snapshot import Copy, HostMemory, State, write
 
 if TYPE_CHECKING:
     from genloom_platform.train.engine import Engine
@@ -33,6 +34,8 @@ class Saver:
         self._attempt = attempt
         """Names the files, so that those of an attempt that was cut off are never taken for ours."""
         self._memory = HostMemory()
+        self._copy: Copy | None = None
+        engine.before_change = self._settle
         self._thread: threading.Thread | None = None
         self._failure: BaseException | None = None
 
@@ -47,12 +50,14 @@ class Saver:
         merged = {
             f"{part}|{name}": entry for part, each in state.items() for name, entry in each.items()
         }
-        copied = self._memory.copy(merged)
+        changing = self._engine.fleeting()
+        fleeting = {name for name in merged if name.partition("|")[2] in changing}
+        self._copy = copy = Copy(self._memory, merged, fleeting)
         parts: dict[str, State] = {
-            part: {name: copied[f"{part}|{name}"] for name in each} for part, each in state.items()
+            part: {name: copy.state[f"{part}|{name}"] for name in each} for part, each in state.items()
         }
         self._thread = threading.Thread(
-            target=self._store_all, args=(parts, step, metrics), daemon=True
+            target=self._store_all, args=(copy, parts, step, metrics), daemon=True
         )
         self._thread.start()
 
@@ -69,8 +74,17 @@ class Saver:
             failure, self._failure = self._failure, None
             raise failure
 
-    def _store_all(self, parts: dict[str, State], step: int, metrics: dict[str, float]) -> None:
+    def _settle(self) -> None:
+        """Wait until the state that is being saved may change."""
+        if self._copy:
+            self._copy.settle()
+            self._copy = None
+
+    def _store_all(
+        self, copy: Copy, parts: dict[str, State], step: int, metrics: dict[str, float]
+    ) -> None:
         try:
+            copy.finish()
             for part, state in parts.items():
                 patiently(self._store, lambda part=part, state=state: self._put(part, state, step))
             if self._engine.rank == 0:

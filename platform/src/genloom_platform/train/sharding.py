@@ -18,11 +18,19 @@ DEFAULTS = {
     "steps_per_print": 1 << 62,
 }
 """What a run's own JSON may change."""
+BUCKET = 500_000_000
+"""Elements of gradients that DeepSpeed joins for one reduction, by default."""
 AUTOCAST = {"bf16": "bfloat16", "fp16": "float16"}
 
 
-def deepspeed_config(config: RunConfig, world: int) -> dict[str, Any]:
-    """DeepSpeed's JSON for a run: the user's own, and what the run states in its own keys."""
+def deepspeed_config(config: RunConfig, world: int, elements: int) -> dict[str, Any]:
+    """DeepSpeed's JSON for a run: the user's own, and what the run states in its own keys.
+
+    Args:
+        config: The run.
+        world: Its ranks.
+        elements: Of the parameters that an engine trains, all together.
+    """
     own: dict[str, Any] = {
         "train_batch_size": config.global_batch,
         "train_micro_batch_size_per_gpu": config.global_batch // (world * config.accumulate),
@@ -31,6 +39,10 @@ def deepspeed_config(config: RunConfig, world: int) -> dict[str, Any]:
     }
     if config.precision in AUTOCAST:
         own["torch_autocast"] = {"enabled": True, "dtype": AUTOCAST[config.precision]}
+    if config.zero_stage:
+        # Its buffer is allocated whole, two gigabytes by default, however small the model is.
+        bucket = {"reduce_bucket_size": max(1, min(elements, BUCKET))}
+        own["zero_optimization"] = {**bucket, **config.deepspeed["zero_optimization"]}
     return {**DEFAULTS, **config.deepspeed, **own}
 
 

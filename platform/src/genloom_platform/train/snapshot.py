@@ -7,7 +7,8 @@ which element each starts. So nothing of a checkpoint is a pickle.
 
 import json
 import struct
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import threading
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,24 +39,69 @@ State = dict[str, tuple[Tensor, int | None]]
 
 
 class HostMemory:
-    """Copies of tensors on the host, in memory that is used again for each snapshot."""
+    """Memory on the host that is used again for each snapshot."""
 
     def __init__(self) -> None:
         self._kept: dict[str, Tensor] = {}
 
-    def copy(self, state: State) -> State:
-        """The same state, as it is now; training may go on meanwhile."""
-        copied = {name: (self._copy(name, tensor), start) for name, (tensor, start) in state.items()}
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-        return copied
-
-    def _copy(self, name: str, tensor: Tensor) -> Tensor:
+    def place(self, name: str, tensor: Tensor) -> Tensor:
+        """Where a tensor of this name goes."""
         kept = self._kept.get(name)
         if kept is None or kept.shape != tensor.shape or kept.dtype != tensor.dtype:
             kept = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=tensor.is_cuda)
             self._kept[name] = kept
-        return kept.copy_(tensor.detach(), non_blocking=True)
+        return kept
+
+
+class Copy:
+    """A state on its way to host memory, beside the forward and backward passes of the next step.
+
+    Mohan, Phanishayee and Chidambaram, CheckFreq: Frequent, Fine-Grained DNN Checkpointing, 2021: nothing but
+    the next update changes the state, so only that has to wait for the copy.
+    """
+
+    def __init__(self, memory: HostMemory, state: State, fleeting: Container[str] = ()) -> None:
+        """Begin to copy.
+
+        Args:
+            memory: Where to.
+            state: Live tensors.
+            fleeting: Names of those that more than an update may change; they are copied at once.
+        """
+        self.state: State = {n: (memory.place(n, t), start) for n, (t, start) in state.items()}
+        self._copied = threading.Event()
+        self._later: list[tuple[Tensor, Tensor]] = []
+        self._event: Any = None
+        pairs = {name: (self.state[name][0], tensor.detach()) for name, (tensor, _) in state.items()}
+        for name, (host, live) in pairs.items():
+            if name in fleeting:
+                host.copy_(live, non_blocking=True)
+        steady = [pair for name, pair in pairs.items() if name not in fleeting]
+        self._later = [(host, live) for host, live in steady if not live.is_cuda]
+        if torch.cuda.is_available():
+            beside = torch.cuda.Stream()
+            beside.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(beside):
+                for host, live in steady:
+                    if live.is_cuda:
+                        host.copy_(live, non_blocking=True)
+            self._event = beside.record_event()
+
+    def finish(self) -> None:
+        """Copy what is left; then `state` is whole. Called in another thread than training's."""
+        try:
+            for host, live in self._later:
+                host.copy_(live)
+        finally:
+            self._copied.set()
+        if self._event:
+            self._event.synchronize()
+
+    def settle(self) -> None:
+        """Wait until what it is copied from may change; on a GPU, let the stream of the training wait."""
+        self._copied.wait()
+        if self._event:
+            torch.cuda.current_stream().wait_event(self._event)
 
 
 def state_of(objective: str, held: Iterable[Held], rank: int, world: int) -> Iterator[tuple[str, Any]]:
