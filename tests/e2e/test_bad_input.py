@@ -13,6 +13,8 @@ pytestmark = pytest.mark.e2e
      ["3 errors", "generator.stepz", "generator.latent = -1", "steps = 0"]),
     (["train"], 2, ["name a generator or a YAML file"]),
     (["train", "--resume", "nothing"], 2, ["there is no run 'nothing'"]),
+    (["finetune", "image-classifier", "--data", "digits"], 2, ["there is no model 'image-classifier'"]),
+    (["finetune"], 2, ["Missing argument 'MODEL'"]),
     (["data", "show", "digit"], 2, ["did you mean 'digits'"]),
     (["data", "import", "digit"], 2, ["did you mean 'digits'"]),
     (["data", "import", "text", "/no/such/file"], 2, ["does not exist"]),

@@ -15,6 +15,7 @@ from genloom import registry
 from genloom.errors import GenloomError, InvalidConfig, Problem, RequestError, UnknownName
 from genloom.problems import problems_of
 from genloom_platform.data import manifest as manifests
+from genloom_platform.models.finetune import Finetune, inherited
 from genloom_platform.settings import Settings
 from genloom_platform.store import Store
 from genloom_platform.train.schedules import Schedule
@@ -126,6 +127,8 @@ class RunConfig(Settings):
     """The dataset: `name`, `name@version`."""
     model: str | None = None
     """The name under which the result is registered; the generator's where none is given."""
+    finetune: Finetune | None = None
+    """The model that it starts from, and what of it trains; from nothing where None."""
     steps: int = Field(1000, ge=1)
     """Optimizer steps in all."""
     global_batch: int = Field(64, ge=1)
@@ -202,6 +205,7 @@ def resolve(values: Mapping[str, Any], store: Store) -> RunConfig:
     problems: list[Problem] = []
     whole: list[GenloomError] = []
     try:
+        values = inherited(values, store)
         trainable = _trainable(values.get("generator"))
     except InvalidConfig as error:
         problems += [Problem(f"generator.{p.where}", p.value, p.rule, p.remedy) for p in error.problems]
@@ -209,6 +213,7 @@ def resolve(values: Mapping[str, Any], store: Store) -> RunConfig:
     except GenloomError as error:
         whole.append(error)
         trainable = None
+        values = {"generator": {"name": ""}, **values}
     config, faults = _run(values)
     problems += faults
     if config.data and not any(problem.where == "data" for problem in problems):
@@ -253,7 +258,8 @@ def _trainable(generator: Any) -> genloom.Trainable | None:
 
 def as_problem(error: GenloomError) -> Problem:
     """An error that stands alone, as one of several."""
-    where = "generator" if isinstance(error, UnknownName) and error.kind == "generator" else "data"
+    kind = error.kind if isinstance(error, UnknownName) else ""
+    where = {"generator": "generator", "model": "finetune.model"}.get(kind, "data")
     rule, _, remedy = str(error).partition("; ")
     return Problem(where, "", rule, remedy or "change it")
 

@@ -98,9 +98,29 @@ class Session:
             settings: Any key of the run or of the generator; a dot is written as two underscores, as in
                 `scale__workers=2`. `workers` is short for that one.
         """
+        config = self._resolved(generator, data, settings)
+        return self._run(config, name)
+
+    def finetune(
+        self, model: str, /, *, data: str, name: str | None = None, **settings: Any
+    ) -> "RunHandle":
+        """Train a registered model further and register the result: `genloom finetune`.
+
+        Args:
+            model: The parent: `name`, `name@number` or `name@alias`.
+            data: The dataset.
+            name: The run's name.
+            settings: `freeze`, `lora` and `rates`, as in `lora={"rank": 4}`, and all that `train` takes;
+                `model` is the name under which the result is registered, the parent's where None is given.
+        """
+        from genloom_platform.models.finetune import request
+
+        words = [(_key(key), value) for key, value in settings.items()]
+        return self._run(resolve(request(model, [*words, ("data", data)]), self.store), name)
+
+    def _run(self, config: RunConfig, name: str | None) -> "RunHandle":
         from genloom_platform.train import launch
 
-        config = self._resolved(generator, data, settings)
         return RunHandle(self.store, launch.train(self.store, config, name=name))
 
     def preview(self, generator: str, *, data: str, **settings: Any) -> "Preview":
@@ -121,7 +141,7 @@ class Session:
     def _resolved(self, generator: str, data: str, settings: Mapping[str, Any]) -> RunConfig:
         values: dict[str, Any] = {"generator": {"name": generator}, "data": data}
         for key, value in settings.items():
-            put(values, "scale.workers" if key == "workers" else key.replace("__", "."), value)
+            put(values, _key(key), value)
         return resolve(values, self.store)
 
     def sweep(
@@ -154,6 +174,11 @@ class Session:
     def load_model(self, name: str) -> genloom.LoadedModel:
         """A registered model's generator and module."""
         return loading.load(self.store, name)
+
+
+def _key(word: str) -> str:
+    """A key of the run or the generator, as Python's names can write it."""
+    return "scale.workers" if word == "workers" else word.replace("__", ".")
 
 
 class RunHandle:

@@ -36,8 +36,8 @@ def connect(address: str | None = None, *, key: str | None = None, timeout_s: fl
         timeout_s: How long an answer of an endpoint may take.
 
     Returns:
-        An `Endpoint`, or the local platform: `.train(…)`, `.sweep(…)`, `.evaluate(…)`, `.models`,
-        `.datasets`.
+        An `Endpoint`, or the local platform: `.train(…)`, `.finetune(…)`, `.sweep(…)`, `.evaluate(…)`,
+        `.models`, `.datasets`.
     """
     if address and address.startswith(("http://", "https://")):
         return Endpoint(address, key, timeout_s)

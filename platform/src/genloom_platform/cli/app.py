@@ -12,6 +12,7 @@ from genloom_platform.cli import (
     data,
     doctor,
     evaluate,
+    finetune,
     generate,
     models,
     plugins,
@@ -31,6 +32,7 @@ app = typer.Typer(
 )
 app.add_typer(data.app, name="data", help="Datasets: import, list, show.")
 app.command("train")(train.train)
+app.command("finetune")(finetune.finetune)
 app.add_typer(runs.app, name="runs", help="Runs: list, show.")
 app.command("sweep")(sweep.sweep)
 app.add_typer(sweep.app, name="sweeps", help="Sweeps: list, show, report.")

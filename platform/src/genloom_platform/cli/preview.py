@@ -1,4 +1,4 @@
-"""What `genloom train --dry-run` prints: the resolved run as YAML, and what is known of it as comments below."""
+"""What `--dry-run` prints: the resolved run as YAML, and what is known of it as comments below."""
 
 import io
 from collections.abc import Iterator
@@ -34,6 +34,7 @@ def show(seen: Preview) -> None:
 
 def _lines(seen: Preview) -> Iterator[str]:
     yield f"parameters: {seen.parameters:,}"
+    yield from seen.start.lines if seen.start else ()
     for name, shape in seen.shapes.items():
         yield f"batch[{name!r}]: {shape}"
     yield ""

@@ -55,6 +55,7 @@ def show(run: Annotated[str, typer.Argument(help="The run's name.")]) -> None:
             ("model", status.model or "none yet"),
             ("checkpoints", f"step {', '.join(f'{s:,}' for s in saved)}" if saved else "none yet"),
             ("attempts", "\n".join(ends) or "none has ended yet"),
+            ("start", "\n".join(found.start.lines) if found.start else "new weights"),
             ("dataset", found.dataset),
             ("plugin", f"{found.package} {found.package_version}"),
             ("started", f"{found.created_at[:19]} UTC"),

@@ -10,6 +10,7 @@ from genloom_platform.cli.screen import numbers, say
 if TYPE_CHECKING:
     from genloom_platform.config import RunConfig
     from genloom_platform.store import Store
+    from genloom_platform.train.launch import Trained
 
 
 def train(
@@ -53,6 +54,7 @@ def train(
                 on_report=display.report,
                 on_event=display.event,
             )
+        _tell(trained)
     else:
         if source is None:
             raise RequestError(
@@ -63,18 +65,31 @@ def train(
         words += [f"scale.workers={workers}"] if workers is not None else []
         words += ["profile=true"] if profile else []
         config = configs.resolve(configs.read_values(source, words), store)
-        if dry_run:
-            _preview(store, config)
-            return
-        with Display(store) as display:
-            trained = launch.train(
-                store,
-                config,
-                name=name,
-                on_start=display.start,
-                on_report=display.report,
-                on_event=display.event,
-            )
+        see_through(store, config, name, dry_run)
+
+
+def see_through(store: "Store", config: "RunConfig", name: str | None, dry_run: bool) -> None:
+    """Train as a resolved configuration says, or only show what it would be."""
+    from genloom_platform.observe.display import Display
+    from genloom_platform.train import launch
+
+    if dry_run:
+        _preview(store, config)
+        return
+    with Display(store) as display:
+        trained = launch.train(
+            store,
+            config,
+            name=name,
+            on_start=display.start,
+            on_report=display.report,
+            on_event=display.event,
+        )
+    _tell(trained)
+
+
+def _tell(trained: "Trained") -> None:
+    """How a run ended."""
     if trained.model is None:
         say(
             f"stopped at step {trained.status.step:,}; go on with: genloom train --resume {trained.run.name}"

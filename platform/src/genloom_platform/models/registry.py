@@ -57,6 +57,7 @@ class Registry:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
         tags = {"place": release.path, "run": release.run, "dataset": release.dataset}
+        tags |= {"parent": release.parent} if release.parent else {}
         tags |= {f"metric.{name}": repr(value) for name, value in metrics.items()}
         made = self.client.create_model_version(
             release.name, source=f"{self.store.url}/{release.path}", run_id=run_id, tags=tags

@@ -23,6 +23,8 @@ from genloom_platform.train.runs import Run
 from genloom_platform.units import size
 
 PLAIN_LINES = 4
+START_LINES = 9
+"""Lines that tell what a finetune starts with, at most."""
 
 
 class Display:
@@ -69,6 +71,12 @@ class Display:
             f"run {run.name}: {run.config.generator_name} on {run.dataset}, {run.config.steps:,} steps, "
             f"{workers} worker{'s' if scale.most > 1 else ''}{begins}"
         )
+        if run.start:
+            lines = run.start.lines
+            more = len(lines) - START_LINES
+            tail = [f"and {more:,} more: genloom runs show {run.name}"] if more > 0 else []
+            for line in [*lines[:START_LINES], *tail]:
+                self.event(line)
         self._progress.update(
             self._task, description="starting the workers", total=run.config.steps, completed=step
         )

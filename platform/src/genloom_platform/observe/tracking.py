@@ -37,6 +37,7 @@ class Tracking:
         """Open a run, as a child of another where one is given; returns its id."""
         tags = {"dataset": manifest.full_name, "dataset.digest": manifest.digest}
         tags |= {PARENT: parent} if parent else {}
+        tags |= {"parent": config.finetune.model} if config.finetune else {}
         self.run_id = self._client.create_run(self._experiment, run_name=name, tags=tags).info.run_id
         from mlflow.entities import Dataset, DatasetInput, InputTag, Param
 

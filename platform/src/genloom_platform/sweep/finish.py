@@ -66,6 +66,7 @@ def _export(plan: Plan, run: Run) -> None:
         attempt=int(time.time()),
         workers=1,
         step=run.config.steps,
+        start=run.start,
     )
     export = ray.remote(num_cpus=run.config.scale.cpus_per_worker, max_retries=1)(alone.release)
     ray.get(export.remote(job))

@@ -176,6 +176,7 @@ class Training(ABC):
             ),  # names the files of this try, as attempts are counted by nobody here
             workers=1,
             step=self._begin.step,
+            start=runs.find(self._store, self._run).start,
             origin=self._begin.source(self._store, self._run),
             release=False,
         )

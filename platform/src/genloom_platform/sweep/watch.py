@@ -12,6 +12,7 @@ from ray import tune
 from genloom import registry as plugins
 from genloom.errors import RequestError
 from genloom_platform.data import manifest as manifests
+from genloom_platform.models import start as starts
 from genloom_platform.models.registry import Registry
 from genloom_platform.observe.tracking import Tracking
 from genloom_platform.sweep import ranking, records
@@ -198,6 +199,7 @@ class Watch(tune.Callback):
             package_version=plugin.version,
             tracking_id=tracking.start(name, told.run, manifest, self._sweep.tracking_id),
             created_at=checkpoint.now(),
+            start=starts.plan(self._store, told.run),
             sweep=self._sweep.name,
         )
         runs.create(self._store, run)

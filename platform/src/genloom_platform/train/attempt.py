@@ -247,7 +247,7 @@ def _advice(job: Job) -> str:
 
     stream = job.stream()
     try:
-        size = size_of(job.config, stream.trainable, stream.data)
+        size = size_of(job.config, stream.trainable, stream.data, job.start)
     except Exception as error:
         if not out_of_memory(error):
             raise

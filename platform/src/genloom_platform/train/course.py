@@ -120,6 +120,7 @@ class Course:
             attempt=len(self._history) + 1,
             workers=workers,
             step=found.step or self._errand.step,
+            start=self.run.start,
             passed_over=avoid.steps,
             origin=None if found.step else self._errand.origin,
             release=self._errand.release,

@@ -43,12 +43,20 @@ deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
 class Engine:
     """A generator's model in training, on one rank."""
 
-    def __init__(self, config: RunConfig, trainable: genloom.Trainable, data: Any) -> None:
+    def __init__(
+        self,
+        config: RunConfig,
+        trainable: genloom.Trainable,
+        data: Any,
+        prepare: Callable[[nn.Module], None] = lambda model: None,
+    ) -> None:
         self.config, self.trainable = config, trainable
         self.rank, self.world = dist.get_rank(), dist.get_world_size()
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         seed_everything(config.seed, "weights")
-        self.model = trainable.build(data).to(self.device)
+        built = trainable.build(data)
+        prepare(built)
+        self.model = built.to(self.device)
         self.before_change: Callable[[], None] = lambda: None
         """Called before anything but a loss changes what `state` gives: a saver may still be copying it."""
         self._modules = list(self.model.modules())
@@ -322,9 +330,14 @@ class Engine:
 
     def _start(self, part: Part) -> Any:
         settings = optimizers.settings_of(self.config.optimizer, self.config.optimizers, part.objective)
+        rates = self.config.finetune.rates if self.config.finetune else {}
+
+        def factor(parameter: nn.Parameter) -> float:
+            return optimizers.factor_of(self._names[id(parameter)], rates)
+
         engine, *_ = deepspeed.initialize(
             model=part.module,
-            optimizer=optimizers.make(settings, part.parameters),
+            optimizer=optimizers.make(settings, part.parameters, factor),
             config=deepspeed_config(self.config, self.world, sum(p.numel() for p in part.parameters)),
             dist_init_required=False,
         )

@@ -16,6 +16,7 @@ from genloom_platform.data import manifest as manifests
 from genloom_platform.data import shards
 from genloom_platform.models import release
 from genloom_platform.models.registry import Registry, Version
+from genloom_platform.models.start import plan
 from genloom_platform.observe.tracking import Tracking
 from genloom_platform.store import Store
 from genloom_platform.train import checkpoint, lock, recovery, runs
@@ -55,12 +56,14 @@ def train(
         on_event: Called with a sentence when the run meets something: a failure, a change of its workers.
 
     Raises:
-        RequestError: The dataset does not exist or fit, the name is taken, the cluster is too small.
+        RequestError: The dataset does not exist or fit, the name is taken, the cluster is too small, a
+            finetune's patterns fit nothing.
         DataError: A shard is damaged.
         TrainingError: The training failed.
     """
     manifest = manifests.load(store, config.data)
     manifest.facts_for(config.trainable())
+    start = plan(store, config)
     name = runs.claim(store, name) if name else runs.new_name(store, config.generator_name)
     store.check_writable()
     shards.require(store, manifest)
@@ -75,6 +78,7 @@ def train(
         package_version=plugin.version,
         tracking_id=tracking.start(name, config, manifest),
         created_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds"),
+        start=start,
     )
     with Lock(store, name) as held:
         runs.create(store, run)
@@ -122,10 +126,12 @@ def _see_through(course: Course, tracking: Tracking) -> Trained:
         finished = course.train()
         model = register(store, run, tracking.run_id) if finished else None
     except BaseException as error:
-        message = str(error) or type(error).__name__
-        failed = Status(state="failed", step=course.step, metrics=course.metrics, message=message)
-        runs.set_status(store, run.name, failed)
-        tracking.end("FAILED")
+        asked = isinstance(error, KeyboardInterrupt)  # between two attempts, or a second time
+        message = "" if asked else str(error) or type(error).__name__
+        state = "stopped" if asked else "failed"
+        ended = Status(state=state, step=course.step, metrics=course.metrics, message=message)
+        runs.set_status(store, run.name, ended)
+        tracking.end("KILLED" if asked else "FAILED")
         raise
     status = Status(
         state="finished" if finished else "stopped",

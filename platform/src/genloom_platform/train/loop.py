@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Container
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 import genloom
 from genloom_platform.config import RunConfig
@@ -34,6 +34,7 @@ def train(
     passed_over: Container[int] = (),
     clock: Clock | None = None,
     show: Callable[[Engine, int], None] = lambda engine, step: None,
+    prepare: Callable[[nn.Module], None] = lambda model: None,
 ) -> Engine:
     """Train a generator; returns the engine with the trained model.
 
@@ -49,12 +50,13 @@ def train(
         passed_over: Steps, counted from 1, whose batches are read and not trained on.
         clock: Where the time is counted; a new one where None.
         show: Called on every rank each `config.samples.every` steps, to show what the model makes by now.
+        prepare: What is done to the model before the engine takes it: weights to start from, what is frozen.
 
     Raises:
         NonFiniteLoss: A loss was NaN or infinite, and `config.recovery.nan` is not `skip`.
     """
     clock = clock or Clock()
-    engine = Engine(config, trainable, data)
+    engine = Engine(config, trainable, data, prepare)
     start = resume(engine)
     stream = batches(start * engine.rounds)
     recent: dict[int, dict[str, Tensor]] = {}

@@ -2,7 +2,7 @@
 
 import difflib
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -10,6 +10,7 @@ from torch import nn
 
 import genloom
 from genloom.errors import Problem
+from genloom_platform.train.patterns import fits
 
 PROVEN = ("Adam", "AdamW", "SGD")
 """What is trained with in every test, and need not be tried first; that takes a second or two."""
@@ -60,11 +61,28 @@ def tried(settings: genloom.Optimizer, numel: int) -> tuple[torch.optim.Optimize
     return optimizer, parameter
 
 
-def make(settings: genloom.Optimizer, parameters: Sequence[nn.Parameter]) -> torch.optim.Optimizer:
-    """The optimizer, over the parameters that train; settings as `check` found them good."""
-    trained = [parameter for parameter in parameters if parameter.requires_grad]
-    fused = settings.name in FUSED and all(parameter.is_floating_point() for parameter in trained)
-    return _known()[settings.name](trained, **_given(settings), **({"fused": True} if fused else {}))
+def make(
+    settings: genloom.Optimizer,
+    parameters: Sequence[nn.Parameter],
+    factor: Callable[[nn.Parameter], float] = lambda parameter: 1.0,
+) -> torch.optim.Optimizer:
+    """The optimizer, over the parameters that train.
+
+    Args:
+        settings: As `check` found them good.
+        parameters: What is trained.
+        factor: Of a parameter's learning rate; those with the same one are a group.
+    """
+    groups: dict[float, list[nn.Parameter]] = {}
+    for parameter in parameters:
+        if parameter.requires_grad:
+            groups.setdefault(factor(parameter), []).append(parameter)
+    fused = settings.name in FUSED and all(p.is_floating_point() for p in parameters)
+    return _known()[settings.name](
+        [{"params": members, "lr": settings.lr * each} for each, members in groups.items()],
+        **_given(settings),
+        **({"fused": True} if fused else {}),
+    )
 
 
 def place_counts(optimizer: torch.optim.Optimizer) -> None:
@@ -74,6 +92,11 @@ def place_counts(optimizer: torch.optim.Optimizer) -> None:
             state = optimizer.state.get(parameter, {})
             if "step" in state:
                 state["step"] = state["step"].to(parameter.device)
+
+
+def factor_of(name: str, rates: Mapping[str, float]) -> float:
+    """The factor on a parameter's learning rate: that of the last pattern that fits its name."""
+    return next((rates[pattern] for pattern in reversed([*rates]) if fits(pattern, name)), 1.0)
 
 
 def _given(settings: genloom.Optimizer) -> dict[str, Any]:

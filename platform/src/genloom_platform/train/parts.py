@@ -31,7 +31,7 @@ def parts_of(model: nn.Module, objectives: Sequence[genloom.Objective]) -> list[
     parts: list[Part] = []
     owner: dict[int, str] = {}
     for objective in objectives:
-        module = _module(model, objective)
+        module = module_of(model, objective)
         parameters = tuple(p for p in module.parameters() if p.requires_grad)
         if not parameters:
             raise PluginError(
@@ -59,7 +59,12 @@ def remaining_state(model: nn.Module, parts: Sequence[Part]) -> dict[str, Any]:
     return {name: value.detach() for name, value in state.items() if id(value) not in held}
 
 
-def _module(model: nn.Module, objective: genloom.Objective) -> nn.Module:
+def module_of(model: nn.Module, objective: genloom.Objective) -> nn.Module:
+    """What an objective trains: the model, a child of it, or several as one module.
+
+    Raises:
+        PluginError: The model has no such child.
+    """
     if not objective.parts:
         return model
     children: list[nn.Module] = []

@@ -11,6 +11,7 @@ from genloom_platform import cluster, profiles
 from genloom_platform.config import RunConfig
 from genloom_platform.data import manifest as manifests
 from genloom_platform.data.stream import Stream, local_batches, to_batch
+from genloom_platform.models.start import Start, plan
 from genloom_platform.profiles import Price
 from genloom_platform.store import Store
 from genloom_platform.train import advice
@@ -71,6 +72,8 @@ class Preview:
 
     config: RunConfig
     size: ModelSize
+    start: Start | None
+    """What it starts with, where it is a finetune."""
     shapes: dict[str, str]
     """Of one worker's share of the first batch, by name."""
     workers: int
@@ -94,10 +97,11 @@ def preview(store: Store, config: RunConfig) -> Preview:
     """Try a run out, and reckon what it needs.
 
     Raises:
-        RequestError: The cluster is too small for it.
+        RequestError: The cluster is too small for it, or a finetune's parent or patterns do not fit.
         DataError: A shard is damaged, or a row cannot be prepared.
         PluginError: The objectives do not fit the model.
     """
+    start = plan(store, config)
     manifest = manifests.load(store, config.data)
     trainable = config.trainable()
     stream = Stream(store, manifest, trainable, config.global_batch, config.seed)
@@ -107,15 +111,16 @@ def preview(store: Store, config: RunConfig) -> Preview:
         name: f"{list(value.shape)} {value.dtype}" if hasattr(value, "shape") else type(value).__name__
         for name, value in batch.items()
     }
-    size = size_of(config, trainable, stream.data)
+    size = size_of(config, trainable, stream.data, start)
     profile = profiles.chosen()
-    trial = try_out(store.url, config, manifest.full_name, workers)
+    trial = try_out(store.url, config, manifest.full_name, workers, start)
     room = room_of(config, trial)
     fits = tuple(fits_of(config, size, workers, trial, room))
     short = trial.out_of_memory or any(fit.chosen and fit.fits is False for fit in fits)
     return Preview(
         config=config,
         size=size,
+        start=start,
         shapes=shapes,
         workers=workers,
         trial=trial,

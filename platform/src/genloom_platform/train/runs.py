@@ -11,6 +11,7 @@ from pydantic import Field
 from genloom.data import Facts
 from genloom.errors import RequestError, UnknownName
 from genloom_platform.config import RunConfig
+from genloom_platform.models.start import Start
 from genloom_platform.store import Store, identifier
 from genloom_platform.train.recovery import Attempt
 
@@ -27,6 +28,8 @@ class Run(Facts):
     tracking_id: str
     """The run's id in MLflow."""
     created_at: str
+    start: Start | None = None
+    """What it starts with, where it is a finetune."""
     sweep: str | None = None
     """The sweep that it is a trial of."""
 

@@ -8,6 +8,7 @@ from torch import nn
 
 import genloom
 from genloom_platform.config import RunConfig
+from genloom_platform.models.start import Start, arrange
 from genloom_platform.train import optimizers, recompute
 from genloom_platform.train.layout import BYTES, KEPT_WHOLE, ModelSize, PartSize
 from genloom_platform.train.meter import Meter
@@ -20,14 +21,24 @@ TRIED = 4096
 """Elements of the parameter that an optimizer is tried on."""
 
 
-def size_of(config: RunConfig, trainable: genloom.Trainable, data: Any) -> ModelSize:
+def size_of(
+    config: RunConfig, trainable: genloom.Trainable, data: Any, start: Start | None = None
+) -> ModelSize:
     """The size of a run's model.
+
+    Args:
+        config: The run.
+        trainable: Its generator.
+        data: The facts of its dataset.
+        start: What it starts with, where it is a finetune.
 
     Raises:
         PluginError: Its objectives do not fit the model.
         RequestError: A pattern of `recompute` fits none of its modules.
     """
-    model = _build(trainable, data)
+    model = without_weights(trainable, data)
+    if start and config.finetune:
+        arrange(model, config.finetune, start)
     recompute.activations(model, config.recompute)
     parts = parts_of(model, list(trainable.objectives()))
     inside = {id(p) for part in parts for p in part.module.parameters()}
@@ -40,7 +51,7 @@ def size_of(config: RunConfig, trainable: genloom.Trainable, data: Any) -> Model
     )
 
 
-def _build(trainable: genloom.Trainable, data: Any) -> nn.Module:
+def without_weights(trainable: genloom.Trainable, data: Any) -> nn.Module:
     """The network, on no device where its author's code can do without the weights' values."""
     try:
         with torch.device("meta"):

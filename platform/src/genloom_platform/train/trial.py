@@ -18,6 +18,7 @@ from typing import Any, Literal
 from genloom.data import Facts
 from genloom_platform import cluster
 from genloom_platform.config import RunConfig
+from genloom_platform.models.start import Start
 from genloom_platform.train import failures
 
 PROCESS = "genloom_platform.train.trial_steps"
@@ -40,6 +41,8 @@ class Job(Facts):
     dataset: str
     workers: int
     """The share is that of one of so many."""
+    start: Start | None = None
+    """What the run starts with, where it is a finetune."""
     notes: str = ""
     """The file for what it finds."""
 
@@ -92,7 +95,9 @@ class Trial(Facts):
         return statistics.mean(self.data_s)
 
 
-def try_out(store: str, config: RunConfig, dataset: str, workers: int) -> Trial:
+def try_out(
+    store: str, config: RunConfig, dataset: str, workers: int, start: Start | None = None
+) -> Trial:
     """Try a run where its workers would be: on the cluster that RAY_ADDRESS names, or in this machine.
 
     Args:
@@ -100,11 +105,12 @@ def try_out(store: str, config: RunConfig, dataset: str, workers: int) -> Trial:
         config: The run.
         dataset: Its dataset, `name@version`.
         workers: One of so many takes the share that is tried.
+        start: What the run starts with, where it is a finetune.
 
     Raises:
         RequestError: The cluster is too small for the run.
     """
-    job = Job(store=store, config=config, dataset=dataset, workers=workers)
+    job = Job(store=store, config=config, dataset=dataset, workers=workers, start=start)
     if "RAY_ADDRESS" not in os.environ:
         return run(job)
     import ray

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import genloom
 from genloom.errors import GenloomError
 from genloom_platform.config import RunConfig, Scale
+from genloom_platform.models.start import arrange
 from genloom_platform.train import failures
 from genloom_platform.train.trial import LIMIT_S, STEPS, TRIAL_S, WARM_UP, Job
 
@@ -63,7 +64,12 @@ def _try(job: Job, note: Any) -> None:
     meeting = Path(job.notes).with_name("meeting").as_uri()
     dist.init_process_group("nccl" if gpu else "gloo", meeting, rank=0, world_size=1)
     config, trainable, data, batches = _share(job)
-    _steps(Engine(config, trainable, data), batches, note)
+
+    def prepare(model: Any) -> None:
+        if job.start and config.finetune:
+            arrange(model, config.finetune, job.start)  # the weights' values do not matter here
+
+    _steps(Engine(config, trainable, data, prepare), batches, note)
     dist.destroy_process_group()
 
 

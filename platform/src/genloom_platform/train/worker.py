@@ -7,12 +7,14 @@ import traceback
 from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 import genloom
 from genloom_platform.config import RunConfig
 from genloom_platform.data import manifest as manifests
 from genloom_platform.data.stream import Columns, Stream, ray_batches
+from genloom_platform.models.start import Start, prepare
 from genloom_platform.store import Store
 from genloom_platform.train.background import repeating
 from genloom_platform.train.inbox import Place, Shown
@@ -43,6 +45,8 @@ class Job:
     workers: int
     step: int
     """The step whose checkpoint it goes on from; 0 for none."""
+    start: Start | None = None
+    """What a finetune starts with."""
     passed_over: frozenset[int] = frozenset()
     """Steps that are not trained on."""
     origin: str | None = None
@@ -138,6 +142,7 @@ class Rank:
                 engine = loop.train(
                     job.config, stream.trainable, stream.data, self._batches, self._report,
                     self._save, self._resume, job.passed_over, self._clock, self._show,
+                    partial(self._prepare, stream.data),
                 )  # fmt: skip
             assert self._saver
             with self._clock.spend("checkpoint"):
@@ -155,6 +160,12 @@ class Rank:
             return batches
         rounds = max(objective.repeats for objective in self._stream.trainable.objectives())
         return profiling.profiled(batches, rounds, self._job.store, self._job.run, self._rank)
+
+    def _prepare(self, data: Any, model: Any) -> None:
+        job = self._job
+        if job.config.finetune:
+            assert job.start, "a finetune is planned before its workers start: Job(start=run.start)"
+            prepare(job.store, job.config, job.start, data, model, fresh=not job.step)
 
     def _report(self, engine: "Engine", report: Report) -> bool:
         config = self._job.config
@@ -208,7 +219,7 @@ class Rank:
         with engine.gathered() as module:
             if self._rank == 0:
                 job = self._job
-                release.export(job.store, job.run, job.config, module, stream.manifest)
+                release.export(job.store, job.run, job.config, module, stream.manifest, job.start)
 
 
 class ToInbox:
