@@ -43,7 +43,7 @@ STAGE_2 = {"deepspeed": {"zero_optimization": {"stage": 2}}}
      ["zero_optimization.offload_optimizer.device=cpu (model states 14.1 GB → 10.1 GB on the GPU)"],
      ["stage=", "precision", "recompute"]),
     (advice(8, SMALL, **GPUS, **STAGE_2),
-     ["zero_optimization.reduce_bucket_size=50000000 (model states 2.7 GB → 880.0 MB a worker)"], []),
+     ["zero_optimization.reduce_bucket_size=50000000 (model states 1.1 GB → 880.0 MB a worker)"], []),
     (advice(2, size=None), ["share is 32 rows", "recompute=[NAMES OF MODULES]"], ["stage"]),
     (advice(1, size=None, global_batch=1, recompute=["a"]),
      ["share is 1 row; give workers with more memory, or a smaller model"], []),

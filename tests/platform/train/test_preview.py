@@ -60,8 +60,8 @@ def test_where_nothing_was_seen_nothing_is_said_to_fit():
 
 
 def test_activations_are_what_a_step_allocated_beyond_gradients_and_buffers():
-    small = ModelSize((PartSize(10_000_000, largest=1_000_000, state_bytes=8, working_bytes=8),))
-    gradients, sent, bucket = 40_000_000, 8_000_000, 2 * GB
+    small = ModelSize((PartSize(10_000_000, largest=1_000_000, state_bytes=8, working_bytes=0),))
+    gradients, sent, bucket = 40_000_000, 8_000_000, 40_000_000
     for gpus in (0, 1):
         tried = Trial(
             gpu_bytes=gpus * 80 * GB, machine_bytes=80 * GB, activations_bytes=GB,
