@@ -5,22 +5,17 @@ run = studio.train("image-vae", data="digits", steps=400)
 run.model.generate(label=3)[0].save("three.png")
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from functools import cached_property
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import ValidationError
-
 import genloom
-from genloom import Prompt, Sample
-from genloom.errors import PromptError, RequestError
-from genloom.problems import problems_of
+from genloom.errors import RequestError
 from genloom_platform.config import RunConfig, put, resolve
 from genloom_platform.data import manifest as manifests
 from genloom_platform.data.manifest import Manifest
 from genloom_platform.models import loading
-from genloom_platform.models.registry import Registry, Version
+from genloom_platform.models.handles import ModelHandle, Models
 from genloom_platform.store import Store
 
 if TYPE_CHECKING:
@@ -39,7 +34,7 @@ class Session:
         return manifests.list_datasets(self.store)
 
     @property
-    def models(self) -> "Models":
+    def models(self) -> Models:
         """The registered models, by `name`, `name@number` or `name@alias`."""
         return Models(self.store)
 
@@ -195,7 +190,7 @@ class RunHandle:
         return dict(self._trained.status.metrics)
 
     @property
-    def model(self) -> "ModelHandle":
+    def model(self) -> ModelHandle:
         """What was registered."""
         return ModelHandle(self._store, self._trained.model)
 
@@ -214,80 +209,12 @@ class SweepHandle:
         return list(self._swept.trials)
 
     @property
-    def models(self) -> list["ModelHandle"]:
+    def models(self) -> list[ModelHandle]:
         """What was registered, the best first."""
-        registry = Registry(self._store)
-        return [ModelHandle(self._store, registry.find(trial.model)) for trial in self._swept.best]
+        models = Models(self._store)
+        return [models[trial.model] for trial in self._swept.best]
 
     @property
     def report(self) -> str:
         """Where the report is."""
         return f"{self._store.url}/sweeps/{self.name}/report.html"
-
-
-class Models(Mapping[str, "ModelHandle"]):
-    """The registered models of a store."""
-
-    def __init__(self, store: Store) -> None:
-        self._store, self._registry = store, Registry(store)
-
-    def __getitem__(self, reference: str) -> "ModelHandle":
-        return ModelHandle(self._store, self._registry.find(reference))
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._registry.names())
-
-    def __len__(self) -> int:
-        return len(self._registry.names())
-
-
-class ModelHandle:
-    """A version of a model."""
-
-    def __init__(self, store: Store, version: Version) -> None:
-        self._store, self.version = store, version
-        self.name = version.full_name
-        self.metrics = version.metrics
-
-    @cached_property
-    def loaded(self) -> genloom.LoadedModel:
-        """Its generator and module."""
-        return loading.load_version(self._store, self.version)
-
-    def generate(
-        self,
-        prompts: Sequence[Prompt | Mapping[str, Any]] | None = None,
-        *,
-        count: int = 1,
-        **fields: Any,
-    ) -> list[Sample]:
-        """Make samples in this process: one for each prompt, or `count` of the one that `fields` describe.
-
-        Raises:
-            PromptError: A prompt that the model cannot answer.
-        """
-        import torch
-
-        generator = self.loaded.trainable
-        if not isinstance(generator, genloom.Generator):
-            raise PromptError(f"{self.name} is a predictor; it labels and makes no samples")
-        asked = prompts if prompts is not None else [fields] * count
-        checked = [check_prompt(generator, prompt, self.loaded.data) for prompt in asked]
-        with torch.inference_mode():
-            return list(generator.generate(self.loaded.module, checked)) if checked else []
-
-
-def check_prompt(trainable: genloom.Trainable, prompt: Prompt | Mapping[str, Any], data: Any) -> Prompt:
-    """A caller's prompt as the generator's own type.
-
-    Raises:
-        PromptError: All that is wrong with it.
-    """
-    if not isinstance(prompt, Prompt):
-        try:
-            prompt = type(trainable).Prompt.model_validate(dict(prompt))
-        except ValidationError as error:
-            problems = problems_of(error, type(trainable).Prompt)
-            raise PromptError("the prompt is wrong: " + "; ".join(map(str, problems))) from error
-    trainable.check_prompt(prompt, data)
-    return prompt

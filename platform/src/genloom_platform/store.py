@@ -4,7 +4,10 @@
     <store>/datasets/<name>/<import>/…            its shards
     <store>/runs/<run>/…                          configuration, status, checkpoints, logs
     <store>/models/<name>/<run>/…                 released weights and their description
+    <store>/aliases/<model>/<alias>/…             how an alias moved
+    <store>/endpoints/<id>.json                   an endpoint that is served, while it is
     <store>/mlflow.db                             tracking and registry, where the store is a folder
+    <store>/mlflow-artifacts/…                    files that MLflow shows
 
 A file is written whole or not at all. Whatever consists of several files is committed by the one
 that is written last: its manifest.
@@ -16,6 +19,7 @@ import io
 import json
 import os
 import re
+import secrets
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,10 +29,9 @@ from urllib.parse import urlsplit
 import pyarrow.fs as pafs
 
 from genloom.errors import RequestError, StoreError
+from genloom_platform import objects
 
 DEFAULT_STORE = Path.home() / ".genloom" / "store"
-S3_ATTEMPTS = 8
-"""A request is tried so often, about a minute in all, before S3 counts as gone; AWS_MAX_ATTEMPTS overrides."""
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
 
 
@@ -61,7 +64,7 @@ class Store:
         url = url or default_url()
         parts = urlsplit(url)
         if parts.scheme == "s3" and parts.netloc:
-            self.fs: pafs.FileSystem = _s3()
+            self.fs: pafs.FileSystem = objects.filesystem()
             self._root = f"{parts.netloc}{parts.path}".rstrip("/")
             self.folder: Path | None = None
             self.url = url.rstrip("/")
@@ -115,6 +118,27 @@ class Store:
                 os.fsync(file.fileno())
             os.replace(draft, target)
 
+    def create(self, relative: str, data: bytes) -> bool:
+        """Write a file that must not be there yet; false, and nothing written, where it is.
+
+        Of several that create it at once one succeeds. The data must differ from the others', as by a
+        token: some S3 servers take no condition, and then it is told by who is found to have written last.
+        """
+        with self.explained("write", relative):
+            target = self.path(relative)
+            if self.folder is None:
+                return not self.exists(relative) and objects.create(target, data)
+            Path(target).parent.mkdir(parents=True, exist_ok=True)
+            draft = f"{target}.{os.getpid()}.{secrets.token_hex(4)}.part"
+            Path(draft).write_bytes(data)
+            try:
+                os.link(draft, target)
+            except FileExistsError:
+                return False
+            finally:
+                os.unlink(draft)
+            return True
+
     def read_json(self, relative: str) -> Any:
         """A JSON file's content."""
         return json.loads(self.read(relative))
@@ -138,7 +162,7 @@ class Store:
             with contextlib.suppress(OSError):
                 file.close()
             if self.folder is None:
-                _delete_objects(target)
+                objects.delete(target)
             else:
                 Path(draft).unlink(missing_ok=True)
             raise
@@ -210,7 +234,7 @@ class Store:
         """Remove a folder and all that is in it; nothing happens where it is missing."""
         with self.explained("delete", folder):
             if self.folder is None:
-                _delete_objects(self.path(folder) + "/")
+                objects.delete(self.path(folder) + "/")
             elif self.fs.get_file_info(self.path(folder)).type == pafs.FileType.Directory:
                 self.fs.delete_dir(self.path(folder))
 
@@ -218,7 +242,7 @@ class Store:
         """Remove one file; nothing happens where it is missing."""
         with self.explained("delete", relative):
             if self.folder is None:
-                _delete_objects(self.path(relative))
+                objects.delete(self.path(relative))
             elif self.fs.get_file_info(self.path(relative)).type == pafs.FileType.File:
                 self.fs.delete_file(self.path(relative))
 
@@ -285,41 +309,3 @@ class Sink(io.RawIOBase):
     def writable(self) -> bool:
         """It is."""
         return True
-
-
-def _s3() -> pafs.FileSystem:
-    """S3 by the usual AWS environment; AWS_ENDPOINT_URL names another server than Amazon's."""
-    # Other servers than Amazon's refuse the trailing checksums that the AWS library adds by default (HTTP 411).
-    os.environ.setdefault("AWS_REQUEST_CHECKSUM_CALCULATION", "when_required")
-    endpoint = os.environ.get("AWS_ENDPOINT_URL")
-    attempts = int(os.environ.get("AWS_MAX_ATTEMPTS", S3_ATTEMPTS))
-    parts = urlsplit(endpoint) if endpoint else None
-    return pafs.S3FileSystem(
-        endpoint_override=parts.netloc if parts else None,
-        scheme=parts.scheme if parts else "https",
-        region=os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1",
-        connect_timeout=10,
-        request_timeout=60,
-        retry_strategy=pafs.AwsStandardS3RetryStrategy(max_attempts=attempts),
-        allow_bucket_creation=False,
-        allow_delayed_open=True,
-    )
-
-
-def _delete_objects(prefix: str) -> None:
-    """Delete every object whose path starts so, by boto3.
-
-    Pyarrow would also write and delete folder markers, which not every server takes.
-    """
-    import boto3
-    from botocore.exceptions import BotoCoreError, ClientError
-
-    bucket, _, start = prefix.partition("/")
-    try:
-        client: Any = boto3.client("s3")
-        for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=start):
-            keys = [{"Key": item["Key"]} for item in page.get("Contents", []) if item["Key"][-1] != "/"]
-            if keys:
-                client.delete_objects(Bucket=bucket, Delete={"Objects": keys, "Quiet": True})
-    except (BotoCoreError, ClientError) as error:
-        raise OSError(str(error)) from error

@@ -77,6 +77,7 @@ def test_models_are_listed_as_openai_lists_them(client):
         "created": 1700000000,
         "owned_by": "genloom",
         "version": "1",
+        "run": None,
         "kind": "generator",
         "makes": "image",
     }

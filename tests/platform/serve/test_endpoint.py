@@ -20,9 +20,10 @@ import serve_toys as toys
 
 import genloom
 from genloom.errors import EndpointError, RequestError, UnknownName
-from genloom_platform.serve import keys, launch
+from genloom_platform.serve import keys, launch, presence
 from genloom_platform.serve.launch import Source
 from genloom_platform.serve.model import served
+from genloom_platform.store import Store
 
 KEY = "a-key-of-this-test-alone-4711"
 SOURCES = [
@@ -36,8 +37,13 @@ launched_the_cluster = False
 
 
 @pytest.fixture(scope="module")
-def url():
-    """An endpoint of three models that asks for a key."""
+def store(tmp_path_factory):
+    return Store(tmp_path_factory.mktemp("store").as_uri())
+
+
+@pytest.fixture(scope="module")
+def url(store):
+    """An endpoint of three models that asks for a key, and tells of itself in a store."""
     ray.cloudpickle.register_pickle_by_value(toys)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -46,8 +52,9 @@ def url():
     alone = launched_the_cluster = not ray.is_initialized()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(keys.VARIABLE, KEY)
-        yield launch.start_sources(SOURCES, "127.0.0.1", port)
+        yield launch.start_sources(SOURCES, "127.0.0.1", port, store)
     launch.stop()
+    assert presence.running(store) == []
     with pytest.raises(httpx.ConnectError):
         httpx.get(f"http://127.0.0.1:{port}/healthz", trust_env=False)
     if alone:
@@ -59,6 +66,12 @@ def http(url):
     headers = {"Authorization": f"Bearer {KEY}"}
     with httpx.Client(base_url=url, headers=headers, trust_env=False, timeout=60) as client:
         yield client
+
+
+def test_the_store_tells_which_of_its_models_are_served(url, store):
+    (endpoint,) = presence.running(store)
+    assert endpoint.url == url
+    assert endpoint.models == ("drawer@1", "counter@2", "brightness@3")
 
 
 @pytest.fixture

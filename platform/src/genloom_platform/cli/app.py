@@ -14,12 +14,13 @@ from genloom_platform.cli import (
     evaluate,
     finetune,
     generate,
-    models,
     plugins,
+    registry,
     runs,
     serve,
     sweep,
     train,
+    ui,
 )
 from genloom_platform.cli.screen import complain
 
@@ -37,10 +38,13 @@ app.add_typer(runs.app, name="runs", help="Runs: list, show.")
 app.command("sweep")(sweep.sweep)
 app.add_typer(sweep.app, name="sweeps", help="Sweeps: list, show, report.")
 app.command("evaluate")(evaluate.evaluate)
-app.add_typer(models.app, name="models", help="Registered models: list, show, promote.")
+app.add_typer(
+    registry.app, name="models", help="Registered models: show, compare, promote, take along."
+)
 app.command("generate")(generate.generate)
 app.command("serve")(serve.serve)
 app.add_typer(plugins.app, name="plugins", help="Generators and predictors: list, check, new.")
+app.command("ui")(ui.ui)
 app.command("doctor")(doctor.doctor)
 
 GLOBAL = {"--debug": 1, "--store": 2}

@@ -46,5 +46,7 @@ def pairs(values: Iterable[tuple[str, object]]) -> None:
 
 
 def numbers(metrics: dict[str, float]) -> str:
-    """Metrics on one line."""
-    return "  ".join(f"{name} {value:.4g}" for name, value in metrics.items())
+    """Metrics on one line, each with its interval where it has one: `accuracy 0.989 [0.974, 0.998]`."""
+    from genloom_platform.evaluate.measured import shown
+
+    return "  ".join(f"{name} {shown(value)}" for name, value in metrics.items())

@@ -38,11 +38,13 @@ def evaluate(
         count: How many samples are drawn for the judge.
 
     Returns:
-        The version, and its metrics by name.
+        The version, and its metrics by name: numbers that carry their intervals (`measured.py`).
 
     Raises:
         RequestError: Something that was named does not exist or fit, or nothing can be measured.
     """
+    from genloom_platform.models import card
+
     version = Registry(store).find(reference)
     if data or split != "test":
         manifests.load(store, data or version.release.dataset).shards_of(split)
@@ -56,7 +58,8 @@ def evaluate(
             f"{version.full_name} has no metric on its own: it gives no likelihood; name a registered "
             f"predictor that recognises its samples, as in --judge image-classifier"
         )
-    Registry(store).set_metrics(version, metrics)
+    version = Registry(store).set_metrics(version, metrics)
+    card.write(store, version)
     return version, metrics
 
 
@@ -75,15 +78,17 @@ def evaluate_release(
     manifest.facts_for(trainable)
     if data is None and split not in manifest.splits:
         return {}
+    on = f"{manifest.splits.get(split, 0):,} {split} rows of {manifest.full_name}"
     torch.manual_seed(0)  # a bound on the likelihood may draw; the same weights get the same figures
     with torch.inference_mode():
         if isinstance(trainable, genloom.Predictor):
             from genloom_platform.evaluate.predictor import score
 
-            return score(trainable, module, facts, rows_of(store, manifest, split))
+            return score(trainable, module, facts, rows_of(store, manifest, split), on=on)
         from genloom_platform.evaluate.likelihood import score as likelihood
 
-        return likelihood(trainable, module, facts, batches(store, manifest, split, trainable, facts))
+        held_out = batches(store, manifest, split, trainable, facts)
+        return likelihood(trainable, module, facts, held_out, on)
 
 
 def batches(

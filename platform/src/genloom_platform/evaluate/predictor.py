@@ -3,17 +3,13 @@
 from collections.abc import Iterable
 from typing import Any
 
-import torch
-from torchmetrics.functional.classification import (
-    multiclass_accuracy,
-    multiclass_f1_score,
-    multiclass_precision,
-    multiclass_recall,
-)
+import numpy as np
+from numpy.typing import NDArray
 
 import genloom
 from genloom.errors import RequestError
 from genloom_platform.evaluate import evaluate
+from genloom_platform.evaluate.measured import resampled, share
 
 
 def score(
@@ -22,8 +18,12 @@ def score(
     facts: Any,
     batches: Iterable[list[dict[str, Any]]],
     device: str = "cpu",
+    on: str = "",
 ) -> dict[str, float]:
     """Predict every row and compare; precision, recall and F1 are means over the classes (macro).
+
+    Where it is said what the rows are, each comes with an interval: Wilson's for accuracy, the bootstrap's
+    over the rows for the others.
 
     Raises:
         RequestError: The rows lack the target, or the answers are no labels.
@@ -44,11 +44,28 @@ def score(
                 )
             answers.append(prediction.index)
             truth.append(row[predictor.target])
-    classes = len(getattr(facts, predictor.target).names)
-    guess, target = torch.tensor(answers), torch.tensor(truth)
-    return {
-        "accuracy": multiclass_accuracy(guess, target, classes, average="micro").item(),
-        "precision": multiclass_precision(guess, target, classes).item(),
-        "recall": multiclass_recall(guess, target, classes).item(),
-        "f1": multiclass_f1_score(guess, target, classes).item(),
-    }
+    guess, target = np.asarray(answers), np.asarray(truth)
+    accuracy = share(int((guess == target).sum()), len(target), on)
+    return {"accuracy": accuracy} | resampled((guess, target), macro, ["precision", "recall", "f1"], on)
+
+
+def macro(guess: NDArray[Any], target: NDArray[Any]) -> NDArray[Any]:
+    """Precision, recall and F1, each the mean over the classes that occur, of labels [..., rows].
+
+    Returns:
+        [3, ...]: a class that is never guessed has precision 0, one that never occurs recall 0.
+    """
+    classes = int(max(guess.max(), target.max())) + 1
+    right = _counts(np.where(guess == target, guess, classes), classes)
+    guessed, there = _counts(guess, classes), _counts(target, classes)
+    occurs = (guessed + there) > 0
+    each = (right / guessed.clip(1), right / there.clip(1), 2 * right / (guessed + there).clip(1))
+    return np.stack([(one * occurs).sum(-1) / occurs.sum(-1) for one in each])
+
+
+def _counts(labels: NDArray[Any], classes: int) -> NDArray[Any]:
+    """How often each class occurs, [..., classes]; larger labels are left out."""
+    flat = labels.reshape(-1, labels.shape[-1])
+    places = flat + (classes + 1) * np.arange(len(flat))[:, None]
+    counted = np.bincount(places.ravel(), minlength=len(flat) * (classes + 1))
+    return counted.reshape(*labels.shape[:-1], classes + 1)[..., :classes]

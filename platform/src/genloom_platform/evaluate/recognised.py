@@ -7,6 +7,7 @@ import torch
 import genloom
 from genloom.errors import RequestError
 from genloom_platform.evaluate import evaluate
+from genloom_platform.evaluate.measured import share
 
 BATCH_ROWS = 100
 
@@ -16,7 +17,7 @@ def recognised(model: genloom.LoadedModel, judge: genloom.LoadedModel, count: in
 
     Returns:
         The share that was recognised, over all ("recognised") and of the worst class
-        ("recognised_worst_class").
+        ("recognised_worst_class"). The first has Wilson's interval; the least of several shares has none.
 
     Raises:
         RequestError: The generator takes no label, or the judge does not name labels.
@@ -44,7 +45,7 @@ def recognised(model: genloom.LoadedModel, judge: genloom.LoadedModel, count: in
                 right[label] += isinstance(answer, genloom.Label) and answer.index == label
     of_each = torch.bincount(torch.tensor(asked), minlength=classes)
     return {
-        "recognised": right.sum().item() / count,
+        "recognised": share(int(right.sum()), count, f"{count:,} samples that {judge.name} judged"),
         "recognised_worst_class": (right / of_each.clamp(min=1)).min().item(),
     }
 

@@ -1,1 +1,1 @@
-"""Released weights and the registry that names them. Read `release.py`, then `registry.py`."""
+"""Released weights and the registry that names them. Read `release.py`, `registry.py`, then `publish.py`."""

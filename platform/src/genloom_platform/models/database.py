@@ -50,9 +50,14 @@ def tracking_uri(store: Store) -> str:
 
 
 class Client:
-    """MLflow's client, whose failures are told in our words; it is otherwise called as MLflow's."""
+    """MLflow's client, whose failures are told in our words; it is otherwise called as MLflow's.
 
-    def __init__(self, store: Store) -> None:
+    Args:
+        store: The store whose registry it is.
+        anew: Whether a database that is gone is made anew, over the files of released models.
+    """
+
+    def __init__(self, store: Store, *, anew: bool = False) -> None:
         import logging
 
         for name, value in QUIET.items():
@@ -60,7 +65,7 @@ class Client:
         self.uri = tracking_uri(store)
         file = _file(self.uri)
         if file:
-            _check(store, file)
+            _check(store, file, anew)
         from mlflow import MlflowClient
 
         for name in ("mlflow", "alembic"):
@@ -122,11 +127,11 @@ def _file(uri: str) -> Path | None:
     return Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
 
 
-def _check(store: Store, file: Path) -> None:
+def _check(store: Store, file: Path, anew: bool) -> None:
     """Raise StoreError where a database is gone, locked, damaged, or another MLflow's."""
     if not file.exists():
         lost = sum(len(store.names(f"models/{name}")) for name in store.names("models"))
-        if lost and store.folder:
+        if lost and store.folder and not anew:
             raise StoreError(
                 f"the registry {file} is gone, and {store.url} holds the files of {lost} released models; put it "
                 f"back, or make it anew from them: genloom models recover"

@@ -27,6 +27,8 @@ class ModelEntry(Answer):
     """When it was released, in Unix time."""
     owned_by: Literal["genloom"] = "genloom"
     version: str
+    run: str | None
+    """The run that made it; with name and version, where its lineage begins."""
     kind: Literal["generator", "predictor"]
     makes: str
     """What a generator makes (`image`, `text` …), or what a predictor tells (`label`)."""

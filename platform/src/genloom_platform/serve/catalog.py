@@ -33,6 +33,7 @@ class Catalog:
                     id=name,
                     created=card.created,
                     version=card.version,
+                    run=card.run,
                     kind=card.kind,
                     makes=card.makes,
                 )

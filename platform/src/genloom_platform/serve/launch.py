@@ -16,6 +16,7 @@ from genloom_platform.models import loading
 from genloom_platform.models.registry import Registry
 from genloom_platform.serve import keys
 from genloom_platform.serve.keys import Lock
+from genloom_platform.serve.presence import Announcement
 from genloom_platform.store import Store
 
 APP = "genloom"
@@ -37,6 +38,8 @@ class Source:
     """Called in the model's own process."""
     created: int
     """When it was released, in Unix time."""
+    run: str | None = None
+    """The run that made it."""
 
 
 def start(store_url: str, references: Sequence[str], host: str = "127.0.0.1", port: int = 8000) -> str:
@@ -60,7 +63,8 @@ def start(store_url: str, references: Sequence[str], host: str = "127.0.0.1", po
         GenloomError: A model cannot be loaded, or the cluster not be reached.
     """
     check(host, port)
-    return start_sources(sources(Store(store_url), references), host, port)
+    store = Store(store_url)
+    return start_sources(sources(store, references), host, port, store)
 
 
 def sources(store: Store, references: Sequence[str]) -> list[Source]:
@@ -76,7 +80,7 @@ def sources(store: Store, references: Sequence[str]) -> list[Source]:
         version.release.trainable()
         load = functools.partial(loading.load_version, store, version)
         created = int(datetime.fromisoformat(version.release.created_at).timestamp())
-        found.append(Source(version.full_name, load, created))
+        found.append(Source(version.full_name, load, created, version.run))
     return found
 
 
@@ -98,8 +102,8 @@ def check(host: str, port: int) -> None:
             ) from error
 
 
-def start_sources(sources: Sequence[Source], host: str, port: int) -> str:
-    """Serve models from wherever they come; otherwise as `start`."""
+def start_sources(sources: Sequence[Source], host: str, port: int, store: Store | None = None) -> str:
+    """Serve models from wherever they come; otherwise as `start`. It is told in the store, where one is given."""
     check(host, port)
     names = [source.name for source in sources]
     if not names:
@@ -107,11 +111,13 @@ def start_sources(sources: Sequence[Source], host: str, port: int) -> str:
     if len(set(names)) < len(names):
         raise RequestError(f"models = {', '.join(names)}: one is named twice; name each once")
     key = keys.from_environment()
+    url = _url(host, port)
+    said = Announcement(store=store.url, url=url, models=tuple(names)) if store else None
     with keys.withheld():
         serve = _connect(len(sources))
     try:
-        _deploy(serve, sources, Lock.of(key) if key else None, host, port)
-        url = _url(host, port)
+        _listen(serve, host, port)
+        _deploy(serve, sources, Lock.of(key) if key else None, said)
         _await_answer(url, key)
     except BaseException:
         stop()
@@ -165,19 +171,21 @@ def _quiet_serve() -> Any:
     return serve
 
 
-def _deploy(serve: Any, sources: Sequence[Source], lock: Lock | None, host: str, port: int) -> None:
-    """Start the proxy and the deployments, and wait until all run.
+def _deploy(
+    serve: Any, sources: Sequence[Source], lock: Lock | None, said: Announcement | None
+) -> None:
+    """Start the deployments, and wait until all run.
 
     Raises:
         GenloomError: A model cannot be loaded, or there is no room for it.
     """
     from genloom_platform.serve.replica import Gateway, ModelReplica
 
-    _listen(serve, host, port)
     models: list[Any] = [
-        ModelReplica.options(name=source.name).bind(source.load, source.created) for source in sources
+        ModelReplica.options(name=source.name).bind(source.load, source.created, source.run)
+        for source in sources
     ]
-    target = serve.RunTarget(target=Gateway.bind(lock, *models), name=APP, route_prefix="/")
+    target = serve.RunTarget(target=Gateway.bind(lock, said, *models), name=APP, route_prefix="/")
     serve.run_many([target], wait_for_applications_running=False)
     deadline = time.monotonic() + START_TIMEOUT_S
     while (state := serve.status().applications[APP]).status != "RUNNING":

@@ -31,6 +31,8 @@ class Card:
     """What a generator makes ("image"), or the column that a predictor answers ("label")."""
     created: int
     """Unix time in seconds."""
+    run: str | None
+    """The run that made it; None for a model that comes from no registry."""
     prompt_schema: dict[str, Any]
     """The JSON schema of its prompt; what it refers to lies under `#/components/schemas/`."""
     definitions: dict[str, dict[str, Any]]
@@ -45,9 +47,9 @@ class Card:
 class Served(ABC):
     """A model that answers prompts."""
 
-    def __init__(self, loaded: LoadedModel, created: int) -> None:
+    def __init__(self, loaded: LoadedModel, created: int, run: str | None = None) -> None:
         self.loaded = loaded
-        self._created = created
+        self._created, self._run = created, run
 
     def card(self) -> Card:
         """What to tell of it."""
@@ -58,7 +60,7 @@ class Served(ABC):
         )
         definitions = {prefix + key: value for key, value in schema.pop("$defs", {}).items()}
         kind = "generator" if isinstance(self, ServedGenerator) else "predictor"
-        return Card(name, version, kind, self._makes(), self._created, schema, definitions)
+        return Card(name, version, kind, self._makes(), self._created, self._run, schema, definitions)
 
     def read(self, given: Sequence[Any]) -> list[Prompt]:
         """Prompts from JSON, each checked.
@@ -162,10 +164,10 @@ class ServedPredictor(Served):
         return cast(Predictor, self.loaded.trainable).target
 
 
-def served(loaded: LoadedModel, created: int) -> Served:
+def served(loaded: LoadedModel, created: int, run: str | None = None) -> Served:
     """A loaded model as it is served."""
     kind = ServedGenerator if isinstance(loaded.trainable, Generator) else ServedPredictor
-    return kind(loaded, created)
+    return kind(loaded, created, run)
 
 
 def _row(prompt: Prompt) -> Row:

@@ -23,6 +23,7 @@ from genloom_platform.serve.errors import SERVER, Refusal
 from genloom_platform.serve.guard import MAX_REQUESTS
 from genloom_platform.serve.keys import Lock
 from genloom_platform.serve.model import Card, served
+from genloom_platform.serve.presence import Announcement, announce
 
 MAX_BATCH = 64
 """Prompts that a model is given at once."""
@@ -45,12 +46,12 @@ log = logging.getLogger("genloom.serve")
 class ModelReplica:
     """One model in a process of its own."""
 
-    def __init__(self, load: Callable[[], LoadedModel], created: int) -> None:
+    def __init__(self, load: Callable[[], LoadedModel], created: int, run: str | None) -> None:
         import torch
 
         torch.set_num_threads(1)
         try:
-            self._model = served(load(), created)
+            self._model = served(load(), created, run)
         except Exception as error:
             what = str(error) if isinstance(error, GenloomError) else f"{type(error).__name__}: {error}"
             raise RuntimeError(CAUSE + " ".join(what.split())) from error
@@ -139,9 +140,10 @@ class RayBackend:
 class Gateway:
     """The routes."""
 
-    def __init__(self, lock: Lock | None, *models: DeploymentHandle) -> None:
+    def __init__(self, lock: Lock | None, said: Announcement | None, *models: DeploymentHandle) -> None:
         self._lock = lock
         self._models = models
+        self._announced = announce(said) if said else None
 
     async def __serve_build_asgi_app__(self) -> FastAPI:
         cards = await asyncio.gather(*(model.card.remote() for model in self._models))

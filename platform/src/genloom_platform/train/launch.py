@@ -15,6 +15,7 @@ from genloom_platform.config import RunConfig
 from genloom_platform.data import manifest as manifests
 from genloom_platform.data import shards
 from genloom_platform.models import release
+from genloom_platform.models.publish import publish
 from genloom_platform.models.registry import Registry, Version
 from genloom_platform.models.start import plan
 from genloom_platform.observe.tracking import Tracking
@@ -146,8 +147,5 @@ def _see_through(course: Course, tracking: Tracking) -> Trained:
 
 def register(store: Store, run: Run, tracking_id: str) -> Version:
     """Register what a finished run exported, with its evaluation where the dataset has a test split."""
-    from genloom_platform.evaluate.evaluate import evaluate_release
-
     made = release.read(store, f"models/{run.config.model_name}/{run.name}")
-    metrics = evaluate_release(store, made) if run.config.evaluate else {}
-    return Registry(store).register(made, metrics, tracking_id)
+    return publish(store, made, tracking_id, evaluated=run.config.evaluate)

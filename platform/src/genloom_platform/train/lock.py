@@ -94,9 +94,12 @@ class Lock:
 def holder(store: Store, name: str, kind: Kind = "run") -> Holder | None:
     """Who writes a run or a sweep now; None where nobody does."""
     found = _read(store, _path(name, kind))
-    if found is None or time.time() - found.at > LAPSE_S or _is_gone(found):
-        return None
-    return found
+    return found if found and holds(found) else None
+
+
+def holds(holder: Holder) -> bool:
+    """Whether what a holder last renewed is still held."""
+    return time.time() - holder.at <= LAPSE_S and not _is_gone(holder)
 
 
 def _path(name: str, kind: Kind) -> str:

@@ -4,7 +4,7 @@ runs/<run>/samples/<step>.png            a sheet, where the samples are images o
 runs/<run>/samples/<step>-<number>.wav   else one file each
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -29,12 +29,22 @@ def prompts(stream: Stream, settings: Samples) -> list[Any]:
         pydantic.ValidationError: A field that must be given is neither that nor in `settings.prompt`.
     """
     kind = type(stream.trainable).Prompt
+    return ask(kind, dict(stream.data), lambda: _first_rows(stream), settings)
+
+
+def ask(
+    kind: type[genloom.Prompt],
+    data: Mapping[str, Any],
+    read: Callable[[], list[dict[str, Any]]],
+    settings: Samples,
+) -> list[Any]:
+    """The same for a type of prompt, the facts of a dataset, and what reads some of its rows."""
     classes = {
         name: len(column.names)
-        for name, column in dict(stream.data).items()
+        for name, column in data.items()
         if isinstance(column, ClassColumn) and name in kind.model_fields
     }
-    rows = _first_rows(stream) if _required(kind) - {*classes, *settings.prompt} else [{}]
+    rows = read() if _required(kind) - {*classes, *settings.prompt} else [{}]
     return [
         kind.model_validate(
             {
