@@ -79,9 +79,9 @@ def tag(
 @app.command("export")
 def export(model: Reference, file: Annotated[Path, typer.Argument(metavar="FILE.zip")]) -> None:
     """Write a version to one file: weights, samples, card, and where it comes from."""
-    from genloom_platform.cli.screen import size
     from genloom_platform.models import archive
     from genloom_platform.store import Store
+    from genloom_platform.units import size
 
     made = archive.export(Store(), model, file)
     say(f"{made.model} is in {file.absolute()}: {len(made.files)} files, {size(file.stat().st_size)}")
