@@ -29,7 +29,7 @@ class Lora(Settings):
     transposed convolutions cannot, and stay as they are.
     """
 
-    rank: int = Field(default=8, ge=1)
+    rank: int = Field(default=4, ge=1)
     """The thin side of the two matrices."""
     alpha: float | None = Field(default=None, gt=0)
     """The product counts alpha / rank times; twice the rank where None."""
