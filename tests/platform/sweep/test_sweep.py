@@ -185,16 +185,16 @@ def test_population_based_training_really_changes_values_on_the_way(digits_store
     assert changed
     for trial in done.trials:
         assert trial.state == "finished"
-        in_force = trial.first_params["mark"]
-        changes = {change.step: change for change in trial.changes}
         for look in trial.looks:
-            # Its own values were trained with, and its weights have seen every step once: also those before a
-            # change, which another trial did.
-            assert look.metrics["mark"] == pytest.approx(in_force)
+            # The values in force were trained with, and the weights have seen every step once: also those
+            # before a change, which another trial did.
+            in_force = [trial.first_params, *(c.params for c in trial.changes if c.step < look.step)][
+                -1
+            ]
+            assert look.metrics["mark"] == pytest.approx(in_force["mark"])
             assert look.metrics["calls"] == look.step
-            if look.step in changes:
-                in_force = changes[look.step].params["mark"]
-        assert trial.params["mark"] == in_force
+        assert trial.looks[-1].step == 40
+        assert trial.params == [trial.first_params, *(c.params for c in trial.changes)][-1]
     for trial in changed:
         change = trial.changes[0]
         other = next(each for each in done.trials if each.run == change.origin)
@@ -228,7 +228,10 @@ def test_a_metric_that_no_trial_reports_is_told_with_those_that_are(digits_store
 def test_trials_of_several_workers_are_stopped_and_leave_nothing_reserved(digits_store):
     import ray
 
-    before = ray.available_resources()["CPU"]
+    def all_is_free():
+        return ray.available_resources().get("CPU") == ray.cluster_resources()["CPU"]
+
+    wait_until(all_is_free)
     session = genloom.connect(digits_store.url)
     run = RUN | {"scale": {"workers": 2}, "generator": {"name": "example-moody", "pace_s": 0.02}}
     space = {"optimizer.lr": {"choice": [1e-2, 1e-5]}}
@@ -238,7 +241,7 @@ def test_trials_of_several_workers_are_stopped_and_leave_nothing_reserved(digits
     assert [model.name for model in done.models] == [done.trials[0].model]
     assert done.trials[0].metrics["calls"] == 40
     assert done.report.endswith("sweeps/groups/report.html")
-    wait_until(lambda: ray.available_resources()["CPU"] == before)
+    wait_until(all_is_free)
 
 
 def wait_until(met, timeout_s=20):

@@ -94,6 +94,11 @@ class _Median(MedianStoppingRule):
         for result in self.known.pop(str(trial), ()):
             self.on_trial_complete(tune_controller, trial, result)
 
+    def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
+        """A trial has ended; one that failed may have come to nothing."""
+        if self.metric in result:
+            super().on_trial_complete(tune_controller, trial, result)
+
 
 @dataclass(frozen=True)
 class _Past:

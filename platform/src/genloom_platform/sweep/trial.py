@@ -15,7 +15,9 @@ from ray.tune import Checkpoint
 from genloom.data import Facts
 from genloom_platform.config import RunConfig
 from genloom_platform.store import Store
-from genloom_platform.sweep.training import Pointer, Training, start
+from genloom_platform.sweep.training import Look, Pointer, Training, start
+from genloom_platform.train.attempt import explain
+from genloom_platform.train.failures import NonFiniteLoss
 
 METRICS = "metrics/"
 """Before a metric's name in what Tune is told."""
@@ -30,6 +32,8 @@ class Common:
     """Steps between two looks."""
     metrics: tuple[str, ...]
     """What trials are judged by."""
+    retries: int
+    """How often a trial that fails is tried again."""
 
 
 class TrialConfig(Facts):
@@ -54,25 +58,46 @@ class SweepTrial(tune.Trainable):
         self._told = TrialConfig.model_validate(config["trial"])
         self._training: Training | None = None
         self._pointer: Pointer | None = None
+        self._failures, self._tries = list[str](), 0
 
     def step(self) -> dict[str, Any]:
-        """Train until the next look."""
-        if self._training is None:
-            told, common = self._told, self._common
-            self._training = start(
-                common.store, self.trial_name, told.run, told.dataset, common.every, self._pointer
-            )
-        look = self._training.next()
+        """Train until the next look.
+
+        Where the training fails, the process goes on: with the same trial from its newest checkpoint, or with
+        another. So values that no training survives cost no new process each.
+        """
+        common, told = self._common, self._told
+        while True:
+            if self._training is None:
+                self._training = start(
+                    common.store, self.trial_name, told.run, told.dataset, common.every, self._pointer
+                )
+            try:
+                return self._result(self._training.next())
+            except Exception as error:
+                self._failures.append(explain(error, {})[1])
+                # What was not a number would be none again.
+                final = isinstance(error, NonFiniteLoss) or self._tries == common.retries
+                step = self._training.step
+            self.cleanup()
+            self._tries += 1
+            if final:
+                return {"step": step, "failures": self._failures, "failed": True, "done": True}
+
+    def _result(self, look: Look) -> dict[str, Any]:
+        """A look as Tune is told of it."""
         missing = [metric for metric in self._common.metrics if metric not in look.metrics]
-        named = {METRICS + name: value for name, value in look.metrics.items()}
+        failures, self._failures = self._failures, []
         return {
-            **named,
+            **{METRICS + name: value for name, value in look.metrics.items()},
             **{METRICS + metric: float("nan") for metric in missing},
             "step": look.step,
             "look": -(-look.step // self._common.every),
             "missing": missing,
             "reports": look.reports,
             "origin": look.origin.model_dump() if look.origin else None,
+            "failures": failures,
+            "failed": False,
             "done": look.step >= self._told.run.steps,
         }
 

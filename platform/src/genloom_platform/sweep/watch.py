@@ -56,6 +56,8 @@ class Watch(tune.Callback):
         """Why it was asked to end."""
         self._trackings: dict[str, Tracking] = {}
         self._pruned: set[str] = set()
+        self._lost: set[str] = set()
+        """Trials whose training has failed for good."""
 
     def __getstate__(self) -> dict[str, Any]:
         """Tune keeps all that it is given in its own state, from which nothing is ever read."""
@@ -82,6 +84,11 @@ class Watch(tune.Callback):
         """A trial was looked at."""
         name = str(trial)
         known, told = self.trials[name], TrialConfig.model_validate(trial.config["trial"])
+        known = self._tried(known, result["failures"], final=result["failed"])
+        if result["failed"]:
+            self._lost.add(name)
+            self._put(known)
+            return
         metrics = {
             key.removeprefix(METRICS): value
             for key, value in result.items()
@@ -95,6 +102,16 @@ class Watch(tune.Callback):
         for report in result.pop("reports"):  # nothing that Tune should keep
             self._journal.write(self._trackings[name].log, report)
         self._put(known)
+
+    def _tried(self, known: Trial, failures: list[str], *, final: bool) -> Trial:
+        """With the failures of its training since the look before; the last may have been the end of it."""
+        for why in failures[: len(failures) - final]:
+            self._on_event(f"trial {known.number} is tried again: {why}")
+        if final:
+            self._on_event(f"trial {known.number} failed: {failures[-1]}")
+        tried = known.failures + len(failures) - final
+        message = failures[-1] if failures else known.message
+        return known.model_copy(update={"failures": tried, "message": message})
 
     def _changed(self, known: Trial, told: TrialConfig, origin: dict[str, Any] | None) -> Trial:
         """With the change by which the trial went on from another, where it is new."""
@@ -113,7 +130,10 @@ class Watch(tune.Callback):
     def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
         """A trial has trained in full, or was stopped early."""
         known = self.trials[str(trial)]
-        self._end(known, "finished" if known.step >= self._plan.steps else "stopped", "")
+        if known.run in self._lost:
+            self._end(known, "failed", known.message)
+        else:
+            self._end(known, "finished" if known.step >= self._plan.steps else "stopped", "")
 
     def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
         """A trial has failed, and is not tried again."""
