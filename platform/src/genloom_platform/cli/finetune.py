@@ -9,7 +9,10 @@ from genloom_platform.cli.train import see_through
 
 def finetune(
     model: Annotated[
-        str, typer.Argument(help="The model to start from: name, name@version or name@alias.")
+        str,
+        typer.Argument(
+            metavar="MODEL", help="The model to start from: name, name@version or name@alias."
+        ),
     ],
     overrides: Annotated[
         list[str] | None,
