@@ -126,6 +126,8 @@ def _in_backward(part: PartSize, size: ModelSize, layout: Layout) -> float:
     sent = {1: divided, 2: 2 * part.largest}[layout.stage]
     if layout.offload_optimizer:
         sent += part.largest + (part.trained if layout.stage == 1 else 0)
+    elif layout.stage == 2 and layout.accumulate > 1:
+        sent += divided  # what the micro batches before have come to
     return BYTES * sent + _bucket(part, layout)
 
 
