@@ -2,6 +2,7 @@
 
 import datetime
 import shutil
+import time
 
 import torch
 
@@ -63,3 +64,11 @@ def a_report(step, metrics):
 def copy_of(template, folder):
     shutil.copytree(template, folder / "store")
     return Versions(Store((folder / "store").as_uri()))
+
+
+def await_file(store, pattern):
+    """Wait until a thread has written a file of that name."""
+    until = time.monotonic() + 30
+    while not list(store.folder.glob(pattern)):
+        assert time.monotonic() < until
+        time.sleep(0.05)

@@ -101,7 +101,7 @@ def test_a_browser_shows_the_card_and_its_pictures(version, store):
     options = ["--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=2000"]
     url = f"{store.url}/{version.place}/{card.HTML}"
     done = subprocess.run(
-        ["chromium", *options, "--screenshot=/dev/null", "--dump-dom", url],
+        ["chromium", *options, "--dump-dom", url],
         capture_output=True,
         text=True,
         timeout=60,

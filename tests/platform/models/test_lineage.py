@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import registering
 from PIL import Image
 from sklearn.datasets import load_digits
 
@@ -95,8 +96,7 @@ def test_an_answer_of_an_endpoint_leads_there_too(trained):
     renewing = presence.announce(
         Announcement(store=trained.url, url="http://127.0.0.1:8000", models=(made.name,))
     )
-    while not trained.names("endpoints"):
-        pass
+    registering.await_file(trained, "endpoints/*.json")
     (endpoint,) = made.endpoints
     assert names(endpoint)[:2] == [("endpoint", "http://127.0.0.1:8000"), ("model", "namer@1")]
     assert names(endpoint)[-1][0] == "source"

@@ -1,6 +1,7 @@
 """Deleting a version: only what nothing uses, and for good."""
 
 import pytest
+import registering
 
 from genloom.errors import RequestError, UnknownName
 from genloom_platform.models import aliases, release, removal
@@ -50,8 +51,7 @@ def test_what_an_endpoint_serves_stays_until_its_record_lapses(versions, store, 
     version = versions.make()
     said = Announcement(store=store.url, url="http://127.0.0.1:8000", models=(version.full_name,))
     renewing = presence.announce(said)
-    while not store.names("endpoints"):
-        pass
+    registering.await_file(store, "endpoints/*.json")
     with pytest.raises(RequestError, match=r"http://127\.0\.0\.1:8000 on .* serves it"):
         removal.delete(store, NAME)
     renewing.__exit__(None, None, None)

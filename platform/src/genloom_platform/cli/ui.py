@@ -26,6 +26,7 @@ def ui(
     with console.status("starting"):
         served = pages.start(store, port)
     with served:
-        say(f"{served.url} shows {served.what}; Ctrl-C ends it")
-        say("  runs and their metrics: Experiments → genloom; versions, aliases and tags: Models")
+        say(f"MLflow shows {store.url} at {served.url}; Ctrl-C ends it")
+        say(f"  runs, their curves, samples and data: {served.runs}")
+        say(f"  models, their aliases, tags and metrics: {served.models}")
         served.wait()

@@ -18,6 +18,8 @@ from genloom.errors import StoreError
 from genloom_platform.store import Store
 
 EXPERIMENT = "genloom"
+KIND = {"mlflow.experimentKind": "custom_model_development"}
+"""So that MLflow's pages open it as training, not as chats."""
 ARTIFACTS = "mlflow-artifacts"
 """The folder of the store that MLflow's own files go to."""
 LOCKED_S = 20.0
@@ -109,7 +111,7 @@ def experiment(client: Client, store: Store) -> str:
     if found is None:
         place = None if served else f"{store.url}/{ARTIFACTS}"
         try:
-            return client.create_experiment(EXPERIMENT, artifact_location=place)
+            return client.create_experiment(EXPERIMENT, artifact_location=place, tags=KIND)
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
@@ -202,5 +204,5 @@ def _away(uri: str, error: Any) -> str:
     reason = str(error.message).strip().splitlines()[0].partition(" failed with exception ")[0]
     if file := _file(uri):
         return _unreadable(file, reason)
-    shown = re.sub(r"//[^@/]*@", "//", uri)
-    return f"the registry {shown} does not answer: {reason[:300]}; see that it runs (GENLOOM_TRACKING)"
+    said = f"the registry {uri} does not answer: {reason[:300]}; see that it runs (GENLOOM_TRACKING)"
+    return re.sub(r"//[^@/]*@", "//", said)  # an address may hold a password

@@ -15,7 +15,10 @@ from genloom_platform.models.database import ARTIFACTS, QUIET
 from genloom_platform.models.registry import Registry
 from genloom_platform.store import Store
 
+APP = "genloom_platform.observe.pages_app:app"
 HOST = "127.0.0.1"
+WORKFLOW = "workflowType=machine_learning"
+"""MLflow's pages have a side for chats and one for training; this one shows runs and models."""
 FIRST_PORT, PORTS = 5000, 100
 START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 10.0
@@ -30,9 +33,15 @@ def elsewhere() -> str | None:
 class Pages:
     """MLflow's server while it runs; a context that ends it."""
 
-    def __init__(self, process: "subprocess.Popen[bytes]", url: str, what: str, log: Path) -> None:
+    def __init__(
+        self, process: "subprocess.Popen[bytes]", url: str, experiment: str, log: Path
+    ) -> None:
         self._process, self._log = process, log
-        self.url, self.what = url, what
+        self.url = url
+        self.runs = f"{url}/#/experiments/{experiment}/runs?{WORKFLOW}"
+        """The page of the runs."""
+        self.models = f"{url}/#/models?{WORKFLOW}"
+        """The page of the models."""
 
     def __enter__(self) -> Self:
         return self
@@ -75,21 +84,21 @@ def start(store: Store, port: int | None = None) -> Pages:
         StoreError: The registry cannot be opened.
         GenloomError: The server does not start.
     """
-    uri = Registry(store).client.uri
+    registry = Registry(store)
+    uri, experiment = registry.client.uri, registry.experiment()
     port = free_port(port)
-    environment = {**QUIET, **os.environ, "MLFLOW_BACKEND_STORE_URI": uri}
-    # In the environment, not on the command line: an address may hold a password.
-    environment |= {"MLFLOW_REGISTRY_STORE_URI": uri, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    command = [sys.executable, "-m", "mlflow", "server", "--host", HOST, "--port", str(port)]
-    command += ["--workers", "1", "--no-serve-artifacts"]
-    command += ["--default-artifact-root", f"{store.url}/{ARTIFACTS}"]
+    environment = {**QUIET, **os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    environment |= {"MLFLOW_BACKEND_STORE_URI": uri}
+    environment |= {"MLFLOW_DEFAULT_ARTIFACT_ROOT": f"{store.url}/{ARTIFACTS}"}
+    command = [sys.executable, "-m", "uvicorn", APP, "--host", HOST, "--port", str(port)]
+    command += ["--workers", "1", "--log-level", "warning"]
     handle, name = tempfile.mkstemp(prefix="genloom-ui-", suffix=".log")
     # Its own group: Ctrl-C reaches this process, which then ends the server.
     process = subprocess.Popen(  # noqa: S603
         command, stdout=handle, stderr=handle, env=environment, start_new_session=True
     )
     os.close(handle)
-    pages = Pages(process, f"http://{HOST}:{port}", store.url, Path(name))
+    pages = Pages(process, f"http://{HOST}:{port}", experiment, Path(name))
     try:
         _await(process, pages, port)
     except BaseException:
