@@ -2,9 +2,10 @@
 
 import multiprocessing
 
+import promoting
 import pytest
 
-from genloom.errors import GenloomError, RequestError, UnknownName
+from genloom.errors import RequestError, UnknownName
 from genloom_platform.models import aliases
 from genloom_platform.models.registry import Registry
 from genloom_platform.store import Store
@@ -67,37 +68,19 @@ def test_an_alias_that_names_another_version_than_expected_stays(three):
     assert champion(three) == 3
 
 
-def take_part(url, number, gate, results):
-    """A person who looks at an alias, waits until the other has looked too, and promotes a version."""
-    store = Store(url)
-    look = aliases.history
-
-    def look_and_wait(*words):
-        aliases.history = look
-        found = look(*words)
-        gate.wait(timeout=100)
-        return found
-
-    aliases.history = look_and_wait
-    try:
-        aliases.promote(store, f"{NAME}@{number}")
-        results.put((number, "won"))
-    except GenloomError as error:
-        results.put((number, str(error)))
-
-
 def test_of_two_who_promote_at_once_one_wins_and_the_other_is_told(three):
     context = multiprocessing.get_context("spawn")
     gate, results = context.Barrier(2), context.Queue()
     people = [
-        context.Process(target=take_part, args=(three.url, number, gate, results)) for number in (1, 2)
+        context.Process(target=promoting.take_part, args=(three.url, f"{NAME}@{number}", gate, results))
+        for number in (1, 2)
     ]
     for person in people:
         person.start()
     said = dict(results.get(timeout=120) for _ in people)
     for person in people:
         person.join()
-    (won,) = [number for number, words in said.items() if words == "won"]
+    (won,) = [int(model[-1]) for model, words in said.items() if words == "won"]
     (told,) = [words for words in said.values() if words != "won"]
     assert "someone else moved" in told
     assert f"nothing → version {won} (promote)" in told
