@@ -96,6 +96,7 @@ class SweepTrial(tune.Trainable):
             "missing": missing,
             "reports": look.reports,
             "origin": look.origin.model_dump() if look.origin else None,
+            "params": self._told.params,
             "failures": failures,
             "failed": False,
             "done": look.step >= self._told.run.steps,

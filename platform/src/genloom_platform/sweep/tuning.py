@@ -84,6 +84,8 @@ def run(
                 stop=_End(watch),
                 callbacks=[watch],
                 failure_config=tune.FailureConfig(max_failures=plan.config.retries),
+                # What has failed has nothing to save, and what has ended has saved it.
+                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
                 verbose=0,
                 storage_path=scratch,  # Tune's own state, which is never read again
             ),

@@ -83,8 +83,7 @@ class Watch(tune.Callback):
     ) -> None:
         """A trial was looked at."""
         name = str(trial)
-        known, told = self.trials[name], TrialConfig.model_validate(trial.config["trial"])
-        known = self._tried(known, result["failures"], final=result["failed"])
+        known = self._tried(self.trials[name], result.pop("failures"), final=result["failed"])
         if result["failed"]:
             self._lost.add(name)
             self._put(known)
@@ -98,7 +97,7 @@ class Watch(tune.Callback):
             self.fault = RequestError(_missing(result["missing"], metrics))
         spent = known.looks[-1].seconds if known.looks else 0.0
         look = Look(step=result["step"], metrics=metrics, seconds=spent + result["time_this_iter_s"])
-        known = self._changed(known, told, result.pop("origin")).with_look(look)
+        known = self._changed(known, result.pop("origin"), result.pop("params")).with_look(look)
         for report in result.pop("reports"):  # nothing that Tune should keep
             self._journal.write(self._trackings[name].log, report)
         self._put(known)
@@ -113,18 +112,24 @@ class Watch(tune.Callback):
         message = failures[-1] if failures else known.message
         return known.model_copy(update={"failures": tried, "message": message})
 
-    def _changed(self, known: Trial, told: TrialConfig, origin: dict[str, Any] | None) -> Trial:
-        """With the change by which the trial went on from another, where it is new."""
-        if origin is None or told.params == known.params:
+    def _changed(self, known: Trial, origin: dict[str, Any] | None, params: dict[str, Any]) -> Trial:
+        """With the change by which the trial went on from another, where it is new.
+
+        Both are what the trial's process was told: the scheduler has seen this look before, and may have
+        changed the values that Tune knows already.
+        """
+        if origin is None:
             return known
-        change = Change(step=origin["step"], origin=origin["run"], params=told.params)
+        change = Change(step=origin["step"], origin=origin["run"], params=params)
+        if known.changes and known.changes[-1] == change:
+            return known
         self._on_event(
             f"trial {known.number} goes on from {change.origin} at step {change.step:,} with "
-            f"{_changes(known.params, told.params)}"
+            f"{_changes(known.params, params) or 'the same values'}"
         )
         looks = tuple(look for look in known.looks if look.step <= change.step)
         return known.model_copy(
-            update={"params": told.params, "changes": (*known.changes, change), "looks": looks}
+            update={"params": params, "changes": (*known.changes, change), "looks": looks}
         )
 
     def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
