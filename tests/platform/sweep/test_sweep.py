@@ -115,15 +115,19 @@ def test_asha_stops_most_trials_early(mixed):
     done = mixed[0]
     states = [trial.state for trial in done.trials]
     assert states.count("stopped") >= 2
-    assert states.count("finished") >= 2
+    assert (
+        states.count("finished") >= 1
+    )  # which comes first is chance, and so is how many reach the end
     assert all(trial.step < 40 for trial in done.trials if trial.state == "stopped")
 
 
 def test_the_best_are_registered_and_no_other_keeps_its_checkpoint(mixed, digits_store):
-    done, _, storage, _ = mixed
+    done, events, storage, _ = mixed
+    finished = sum(trial.state == "finished" for trial in done.trials)
     assert [trial.model for trial in done.best] == list(done.status.best)
-    assert len(done.best) == 2
-    assert done.best[0].metrics["loss"] <= done.best[1].metrics["loss"]
+    assert len(done.best) == min(2, finished)
+    assert any("trained in full, so no more" in event for event in events) == (finished < 2)
+    assert done.best[0].metrics["loss"] <= done.best[-1].metrics["loss"]
     for trial in done.best:
         version = Registry(digits_store).find(trial.model)
         assert version.release.run == trial.run
