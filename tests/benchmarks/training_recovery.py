@@ -41,7 +41,7 @@ def _words(process: psutil.Process) -> list[str]:
 def ours(store: Any, chance: random.Random) -> list[float]:
     """Seconds from each kill to the next report of a step, as the driver of a run sees it."""
     from genloom_platform.config import read_values, resolve
-    from genloom_platform.train import launch
+    from genloom_platform.train import launch, runs
 
     config = resolve(
         read_values("example-slow", [
@@ -50,6 +50,7 @@ def ours(store: Any, chance: random.Random) -> list[float]:
         ]), store,
     )  # fmt: skip
     seconds: list[float] = []
+    names: list[str] = []
     state = {"due": BETWEEN, "killed_at": 0.0, "again": False}
 
     def on_report(report: Any) -> None:
@@ -57,7 +58,8 @@ def ours(store: Any, chance: random.Random) -> list[float]:
             seconds.append(time.monotonic() - state["killed_at"])
             state.update(due=report.step + BETWEEN, killed_at=0.0, again=False)
         if len(seconds) == KILLS:
-            raise KeyboardInterrupt
+            runs.ask_to_stop(store, names[0])
+            return
         if report.step >= state["due"] and not state["killed_at"]:
             state["killed_at"] = time.monotonic()
             os.kill(chance.choice(workers()), signal.SIGKILL)
@@ -65,7 +67,10 @@ def ours(store: Any, chance: random.Random) -> list[float]:
     def on_event(message: str) -> None:
         state["again"] = state["again"] or message.startswith("goes on")
 
-    launch.train(store, config, on_report=on_report, on_event=on_event)
+    launch.train(
+        store, config, on_start=lambda run, step: names.append(run.name), on_report=on_report,
+        on_event=on_event,
+    )  # fmt: skip
     return seconds
 
 
@@ -86,7 +91,7 @@ def bare(kind: str, chance: random.Random) -> list[float]:
             _, step, _ = _stamp(stamps, lambda pid, step, due=due: step >= due)
             killed_at, before = time.time(), workers()
             os.kill(chance.choice(before), signal.SIGKILL)
-            _, step, at = _stamp(stamps, lambda pid, step, before=before: pid not in before)
+            _, step, at = _stamp(stamps, lambda pid, step, before=before: pid not in before, killed_at)
             seconds.append(at - killed_at)
             due = step + BETWEEN
         stop.touch()
@@ -94,13 +99,13 @@ def bare(kind: str, chance: random.Random) -> list[float]:
     return seconds
 
 
-def _stamp(stamps: Path, fits: Any) -> tuple[int, int, float]:
-    """The first of the newest stamps that fits: process, step, time."""
+def _stamp(stamps: Path, fits: Any, after: float = 0) -> tuple[int, int, float]:
+    """The first stamp since a time that fits: process, step, time."""
     until = time.monotonic() + WAIT_S
     while time.monotonic() < until:
         lines = stamps.read_text().rpartition("\n")[0].splitlines()
         found = [(int(pid), int(step), float(at)) for pid, step, at in map(str.split, lines)]
-        fitting = [each for each in found if fits(each[0], each[1])]
+        fitting = [each for each in found if each[2] > after and fits(each[0], each[1])]
         if fitting:
             return fitting[0]
         time.sleep(0.02)
