@@ -144,8 +144,10 @@ def registered(store, generator):
     torch.manual_seed(0)
     trainable = config.trainable()
     module = trainable.build(manifest.facts_for(trainable)).eval()
+    registry = Registry(store)
+    assert registry.client  # opened before there are files of models, as a run does
     release.export(store, "run", config, module, manifest)
-    return Registry(store).register(release.read(store, f"models/{generator}/run"), {}, None)
+    return registry.register(release.read(store, f"models/{generator}/run"), {}, None)
 
 
 def test_a_predictor_labels_rows_with_its_confidence_and_version(store):

@@ -4,7 +4,7 @@ import pytest
 import torch
 from deepspeed.runtime.torch_autocast import LOWER_PRECISION_SAFE_MODULES
 from ranks import on_ranks
-from sizing import Deep, a_config, measured
+from sizing import BUCKET, Deep, a_config, measured
 
 import genloom
 from genloom_platform.train import optimizers, sizes
@@ -30,7 +30,8 @@ def test_what_is_foretold_is_within_a_tenth_of_what_is_measured(workers, objecti
         config = a_config(stage, **settings)
         told = footprint(size_of(config, generator, None), layout_of(config, workers))
         in_a_step = told.both.total - told.both.checkpoint
-        assert in_a_step == pytest.approx(most, rel=0.1), (stage, settings)
+        in_flight = 4 * BUCKET  # whether one more bucket is on its way at the fullest moment is chance
+        assert abs(in_a_step - most) < 0.1 * most + in_flight, (stage, settings)
         if stage < 3 or objectives == 1:  # else DeepSpeed leaves weights gathered until the next step
             assert told.at_rest == pytest.approx(at_rest, rel=0.1), (stage, settings)
 

@@ -120,9 +120,11 @@ def watched(digits_store, ray_cluster):
         "samples.every=20", "samples.count=4", "profile=true",
     ]  # fmt: skip
     events, pages = [], []
+    before = set(digits_store.names("runs"))
 
-    def on_report(report):
-        if not pages or "genloom_train_step" not in pages[-1]:
+    def on_report(report):  # the cluster's page has other runs' figures too
+        (run,) = set(digits_store.names("runs")) - before
+        if not pages or "ray_genloom_train_step{" not in "".join(_of(run, pages[-1])):
             pages.append(_prometheus())
 
     done = launch.train(
@@ -130,6 +132,11 @@ def watched(digits_store, ray_cluster):
         on_report=on_report, on_event=events.append,
     )  # fmt: skip
     return done, events, pages[-1]
+
+
+def _of(run, page):
+    """The lines of Prometheus's page with a run's figures."""
+    return [line for line in page.splitlines() if f'run="{run}"' in line]
 
 
 def _prometheus():
@@ -167,7 +174,7 @@ def test_mlflow_has_the_dataset_as_input_and_where_the_time_went(watched, digits
 
 def test_prometheus_has_the_runs_figures(watched):
     done, _, page = watched
-    ours = [line for line in page.splitlines() if f'run="{done.run.name}"' in line]
+    ours = _of(done.run.name, page)
     for name in ("step", "rows_per_s", "memory_bytes", "workers"):
         assert any(line.startswith(f"ray_genloom_train_{name}{{") for line in ours), name
     assert any('name="loss"' in line for line in ours)
