@@ -14,8 +14,6 @@ import psutil
 from benchmarks import tables
 from benchmarks.training_contenders import RANKS
 
-from genloom_platform.train.attempt import QUICK
-
 KILLS = int(os.environ.get("GENLOOM_BENCH_KILLS", "2"))
 EVERY = 20
 """Steps between two checkpoints."""
@@ -23,6 +21,8 @@ BETWEEN = 45
 """Steps from one kill to the next."""
 STEPS = 100_000
 WAIT_S = 180.0
+DEFAULTS = {"RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "2.0", "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "1"}
+"""Ray Train's own; the processes of a cluster that Genloom connects to have others."""
 
 
 def workers() -> list[int]:
@@ -76,10 +76,7 @@ def ours(store: Any, chance: random.Random) -> list[float]:
 
 def bare(kind: str, chance: random.Random) -> list[float]:
     """The same of Ray Train's own recovery, by the clock of its workers."""
-    for name in QUICK:
-        os.environ.pop(
-            name, None
-        )  # what a run of ours has set in this process is not Ray Train's default
+    os.environ.update(DEFAULTS)
     with tempfile.TemporaryDirectory() as folder:
         stamps, stop = Path(folder) / "stamps", Path(folder) / "stop"
         stamps.touch()
@@ -96,6 +93,8 @@ def bare(kind: str, chance: random.Random) -> list[float]:
             due = step + BETWEEN
         stop.touch()
         thread.join(WAIT_S)
+    for name in DEFAULTS:
+        del os.environ[name]
     return seconds
 
 

@@ -15,6 +15,18 @@ from genloom.errors import GenloomError, RequestError
 
 CPUS_FOR_DATA = 1
 """CPUs that are left to the data stream; without any, it would wait for ever, in silence."""
+RAY_TRAIN = {
+    # Seconds between two looks at the workers; by default 2, which all pass before a dead one is noticed.
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
+    # A process more to start for each attempt; `draining` sees the same.
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
+    # Ray Train sets it for its own actors. Where all processes of a run have one environment, Ray makes an actor
+    # of one that is idle, with what it has imported, instead of starting another.
+    "RAY_WARN_BLOCKING_GET_INSIDE_ASYNC": "0",
+}
+"""For attempts to start and end soon."""
+IDLE_PER_SLOT = 4
+"""Processes for each CPU slot of a cluster on this machine, up to which idle ones are kept."""
 MIN_LOCAL_CPUS = 4
 """A cluster on this machine counts at least as many, so that two workers and the stream fit on a small one."""
 
@@ -49,7 +61,15 @@ def connect(cpus: float = 0, *, dashboard: bool = False) -> None:
             ray.init(address=address, **quiet)
         else:
             slots = max(os.cpu_count() or 1, MIN_LOCAL_CPUS, int(cpus) + CPUS_FOR_DATA)
-            ray.init(num_cpus=slots, include_dashboard=dashboard, _node_ip_address="127.0.0.1", **quiet)
+            # Or Ray ends every process that has nothing to do, with all that it has imported.
+            system = {"num_workers_soft_limit": IDLE_PER_SLOT * slots}
+            ray.init(
+                num_cpus=slots,
+                include_dashboard=dashboard,
+                _node_ip_address="127.0.0.1",
+                _system_config=system,
+                **quiet,
+            )
     except (ConnectionError, RuntimeError, ValueError) as error:
         where = f"the cluster at {address}" if address else "a cluster on this machine"
         raise GenloomError(f"cannot reach {where}: {error}; see genloom doctor") from error
@@ -119,7 +139,7 @@ def draining() -> set[str]:
 def environment() -> dict[str, str]:
     """What the environment of a worker needs beyond its node's own, or that of another process than this."""
     wanted = ("GENLOOM_STORE", "GENLOOM_TRACKING", "AWS_ENDPOINT_URL", "AWS_REGION", "PYTHONPATH")
-    carried = {name: os.environ[name] for name in wanted if name in os.environ}
+    carried = RAY_TRAIN | {name: os.environ[name] for name in wanted if name in os.environ}
     if "RAY_ADDRESS" not in os.environ:
         # DeepSpeed looks for ninja on the path, and it lies beside this interpreter.
         carried["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"

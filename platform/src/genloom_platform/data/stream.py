@@ -203,14 +203,15 @@ def to_batch(trainable: genloom.Trainable, columns: Columns) -> genloom.Batch:
 
 def ray_dataset(stream: Stream, start: int, stop: int, workers: int) -> Any:
     """Global batches `start` … `stop` - 1 as a Ray dataset: one row a worker and batch, in order."""
+    import ray
     import ray.data
     from ray.data.block import BlockMetadata
     from ray.data.datasource import Datasource, ReadTask
 
     windows = stream.windows(start, stop)
-    stream = replace(
-        stream
-    )  # without what it has computed here: the order is cheap to make, not to send
+    # Without what it has computed here: the order is cheap to make, not to send. And as a reference, which only
+    # the tasks open: who hands their blocks out need not import the plugin for it, and torch.
+    sent = ray.put(replace(stream))
 
     class Windows(Datasource):
         """One read task for each window of the order."""
@@ -226,12 +227,12 @@ def ray_dataset(stream: Stream, start: int, stop: int, workers: int) -> Any:
         def _task(self, begin: int, end: int) -> ReadTask:
             rows = (end - begin) * workers
             metadata = BlockMetadata(num_rows=rows, size_bytes=None, input_files=None, exec_stats=None)
-            return ReadTask(lambda: _arrow_blocks(stream, begin, end, workers), metadata)
+            return ReadTask(lambda: _arrow_blocks(ray.get(sent), begin, end, workers), metadata)
 
     dataset = ray.data.read_datasource(Windows(), override_num_blocks=len(windows))
-    dataset.context.target_max_block_size = (
-        1  # or Ray would join rows to larger blocks, across the workers
-    )
+    context = dataset.context
+    context.target_max_block_size = 1  # or Ray would join rows to larger blocks, across the workers
+    context.execution_options.preserve_order = True
     return dataset
 
 

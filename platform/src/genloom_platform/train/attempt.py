@@ -11,7 +11,8 @@ import tempfile
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,13 +28,6 @@ from genloom_platform.train.progress import Report
 from genloom_platform.train.recovery import Attempt, Ending, hung
 from genloom_platform.train.worker import Job, work
 
-QUICK = {
-    # Seconds between two looks at the workers; by default 2, which all pass before a dead one is noticed.
-    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
-    # A process more to start for each attempt; `cluster.draining` sees the same.
-    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
-}
-"""What Ray Train takes from the driver's environment, for attempts to start and end soon."""
 POLL_S = 0.2
 SLOW_POLL_S = 2.0
 """Seconds between two looks at what seldom changes: signs of life, drained nodes, requests in the store."""
@@ -69,9 +63,15 @@ class Watch:
     """How many workers the cluster has room for, given those that run."""
 
 
-def attempt(job: Job, watch: Watch) -> tuple[Attempt, BaseException | None]:
-    """Train from the job's checkpoint until something ends it; how, and the error where it is one."""
-    return _Attempt(job, watch).run()
+def attempt(job: Job, watch: Watch, controller: Any) -> tuple[Attempt, BaseException | None]:
+    """Train from the job's checkpoint until something ends it; how, and the error where it is one.
+
+    Args:
+        job: What the workers are told.
+        watch: What is done meanwhile.
+        controller: The actor that Ray Train's controller runs in, of `controller.take`.
+    """
+    return _Attempt(job, watch).run(controller)
 
 
 class _Attempt:
@@ -89,14 +89,13 @@ class _Attempt:
         self._ended_at: int | None = None
         self._looked_at = self._resized_at = time.monotonic()
 
-    def run(self) -> tuple[Attempt, BaseException | None]:
+    def run(self, controller: Any) -> tuple[Attempt, BaseException | None]:
         import ray
 
         # Ray Train keeps checkpoints of its own here; ours are in the store, so what it writes may be lost.
         scratch = tempfile.mkdtemp(prefix="genloom-ray-")
         ray.get(self._job.inbox.begin.remote(self._job.attempt))
-        trainer = _trainer(self._job, scratch)
-        threading.Thread(target=self._fit, args=(trainer,), daemon=True).start()
+        threading.Thread(target=self._fit, args=(scratch, controller), daemon=True).start()
         ended = asked = False
         with interruptions() as pressed:
             while not ended:
@@ -108,9 +107,10 @@ class _Attempt:
         shutil.rmtree(scratch, ignore_errors=True)
         return self._result()
 
-    def _fit(self, trainer: Any) -> None:
+    def _fit(self, scratch: str, controller: Any) -> None:
         try:
-            trainer.fit()
+            with _shares(self._job) as shares:
+                _trainer(self._job, shares, scratch, controller).fit()
         except BaseException as error:
             self._failure = error
         finally:
@@ -271,38 +271,66 @@ def kill(place: Place) -> None:
     ray.remote(num_cpus=0, scheduling_strategy=there, max_retries=0)(end).remote(place.process)
 
 
-def _trainer(job: Job, scratch: str) -> Any:
-    import ray.data
+def _trainer(job: Job, shares: list[Any], scratch: str, controller: Any) -> Any:
     import ray.train
-    from ray.train.torch import TorchConfig, TorchTrainer
+    from ray.train.torch import TorchConfig
 
-    for name, value in QUICK.items():
-        os.environ.setdefault(name, value)
+    from genloom_platform.train.controller import Trainer
+
     scale = job.config.scale
-    options = ray.data.ExecutionOptions(preserve_order=True)
-    ray.data.DataContext.get_current().enable_progress_bars = False
     gpus = scale.gpus_per_worker > 0
-
-    def dataset() -> Any:
-        """The stream from the attempt's step on."""
-        stream = job.stream()
-        rounds = max(objective.repeats for objective in stream.trainable.objectives())
-        first = job.step * rounds
-        return ray_dataset(stream, first, max(job.config.steps * rounds, first + 1), job.workers)
-
     resources = {"CPU": scale.cpus_per_worker} | ({"GPU": scale.gpus_per_worker} if gpus else {})
-    return TorchTrainer(
+    return Trainer(
+        controller,
         work,
-        train_loop_config={"job": job},
+        # Given to `datasets`, the stream would begin to start when the workers have started.
+        train_loop_config={"job": job, "shares": shares},
         torch_config=TorchConfig(backend="nccl" if gpus else "gloo", timeout_s=COLLECTIVE_S),
         scaling_config=ray.train.ScalingConfig(
             num_workers=job.workers, use_gpu=gpus, resources_per_worker=resources
         ),
-        datasets={"train": dataset},  # pyright: ignore[reportArgumentType]
-        dataset_config=ray.train.DataConfig(execution_options=options),
         run_config=ray.train.RunConfig(name=f"{job.run}-{job.attempt}", storage_path=scratch),
     )
 
 
+@contextmanager
+def _shares(job: Job) -> Generator[list[Any]]:
+    """Each worker's end of the stream, entered at the attempt's step; with the block the stream ends."""
+    import ray
+    import ray.data
+
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    stream = job.stream()
+    rounds = max(objective.repeats for objective in stream.trainable.objectives())
+    first = job.step * rounds
+    dataset = ray_dataset(stream, first, max(job.config.steps * rounds, first + 1), job.workers)
+    shares = dataset.streaming_split(job.workers, equal=True)
+    try:
+        yield shares
+    finally:
+        # It would read on, and hold the CPUs that the next one needs, until nobody knows of it any more.
+        coordinator: Any = shares[0]._coord_actor  # pyright: ignore[reportAttributeAccessIssue]
+        ray.wait([coordinator.shutdown_executor.remote()], timeout=END_S)
+        _kill_later(coordinator)
+
+
+def _kill_later(coordinator: Any) -> None:
+    """Kill it once it has given back the processes that read for it: they would die with it.
+
+    The next attempt's stream takes them over, with the plugin and torch imported.
+    """
+    import ray
+
+    def kill_now() -> None:
+        if ray.is_initialized():
+            ray.kill(coordinator)
+
+    timer = threading.Timer(END_S, kill_now)
+    timer.daemon = True
+    timer.start()
+
+
+END_S = 5.0
+"""How long a stream may take to end by itself, and to give back the processes that read for it."""
 COLLECTIVE_S = 3600
 """Longer than any step: a worker that hangs is found by its signs, not by the others' patience."""

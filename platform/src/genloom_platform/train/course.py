@@ -73,19 +73,25 @@ class Course:
         """
         import ray
 
-        self._inbox = start_inbox()
+        from genloom_platform.train import controller
+
+        self._inbox, self._controller = start_inbox(), controller.take()
         try:
             return self._train()
         finally:
             ray.kill(self._inbox)
+            controller.give_back(self._controller)
 
     def _train(self) -> bool:
+        from genloom_platform.train import controller
+
         watch = Watch(self._seen, self._shown, self._asked_to_stop, self._room_to_grow)
         while True:
             job = self._job()
             self._began_at = time.monotonic()
             self._prometheus.begin(job.workers)
-            made, error = attempt(job, watch)
+            self._controller = controller.living(self._controller)
+            made, error = attempt(job, watch, self._controller)
             self._prometheus.end(made.ending)
             self.step = made.step
             self._history.append(made)

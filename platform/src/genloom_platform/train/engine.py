@@ -5,9 +5,11 @@ That gives the same losses at every ZeRO stage, with double backward and with se
 and no generator has to know of DeepSpeed.
 """
 
+import importlib
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
+from unittest.mock import patch
 
 import deepspeed
 import numpy as np
@@ -38,6 +40,10 @@ from genloom_platform.train.snapshot import AVERAGE, REST, SCALER, WEIGHTS, Part
 # DeepSpeed would compile a shared-memory all-reduce when it starts on a CPU: a minute and a compiler for what
 # only its inference calls. There is no setting for it.
 deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+# It would also have torch compile its optimizer Muon, which no run of ours has, to see whether another is one:
+# 1.6 s of each process's start.
+with patch("deepspeed.runtime.compiler.compile", lambda: lambda function: function):
+    importlib.import_module("deepspeed.runtime.zero.muon.original_muon")
 
 
 class Engine:

@@ -88,9 +88,14 @@ class Line(Protocol):
         ...
 
 
-def work(config: dict[str, Job]) -> None:
-    """Train, and export the result when all steps are done. Ray Train calls it on every worker."""
-    job = config["job"]
+def work(config: dict[str, Any]) -> None:
+    """Train, and export the result when all steps are done. Ray Train calls it on every worker.
+
+    Args:
+        config: `job`, the Job; `shares`, each rank's end of the stream, which the driver has entered at the
+            checkpoint's place; see attempt.py.
+    """
+    job: Job = config["job"]
     import ray.train
     import ray.util
 
@@ -99,14 +104,8 @@ def work(config: dict[str, Job]) -> None:
     os.environ["LOCAL_SIZE"] = str(context.get_local_world_size())
     where = f"{socket.gethostname()} ({ray.util.get_node_ip_address()})"
     with logged(job.store, job.run, rank, where):
-        Rank(job, rank, _batches, ToInbox(job, rank)).train()
-
-
-def _batches(_stream: Stream, _number: int) -> Iterator[Columns]:
-    import ray.train
-
-    # The driver has entered the stream at the checkpoint's place; see attempt.py.
-    return ray_batches(ray.train.get_dataset_shard("train"))
+        batches = ray_batches(config["shares"][rank])
+        Rank(job, rank, lambda stream, number: batches, ToInbox(job, rank)).train()
 
 
 class Rank:
