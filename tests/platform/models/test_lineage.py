@@ -1,6 +1,7 @@
 """From an endpoint's answer down to the file that the data came from, and where something on the way is gone."""
 
 import json
+import socket
 
 import pytest
 import registering
@@ -11,14 +12,15 @@ import genloom
 from genloom_platform.config import read_values, resolve
 from genloom_platform.data.derive import clean
 from genloom_platform.data.imports import import_dataset
-from genloom_platform.models import release
 from genloom_platform.models.lineage import lineage
 from genloom_platform.models.registry import Registry
+from genloom_platform.serve import launch as serving
 from genloom_platform.serve import presence
 from genloom_platform.serve.app import create_app
 from genloom_platform.serve.model import served
 from genloom_platform.serve.presence import Announcement
 from genloom_platform.store import Store
+from genloom_platform.sweep import launch as sweeps
 from genloom_platform.train import checkpoint, launch, runs
 
 STEPS = 4
@@ -115,24 +117,51 @@ def test_the_command_shows_the_tree_and_gives_it_as_json(trained, photos, genloo
     assert node["name"] == str(photos)
 
 
-def test_a_finetuned_model_of_a_sweep_names_both(trained):
-    """The records that a finetune and a sweep leave, on a copy of the trained model."""
-    found = version(trained)
-    run = runs.find(trained, found.run).model_copy(update={"name": "trial-1", "sweep": "search"})
-    trained.write("runs/trial-1/run.json", run.model_dump_json().encode())
-    child = found.release.model_copy(update={"run": "trial-1", "parent": "namer@1"})
-    trained.write(f"models/namer/trial-1/{release.DESCRIPTION}", child.model_dump_json().encode())
-    made = lineage(trained, Registry(trained).register(child, {}, None))
-    assert [(origin.kind, origin.name) for origin in made.origins] == [
-        ("run", "trial-1"),
+@pytest.fixture(scope="module")
+def tuned(trained):
+    """The best of a sweep over finetunes of that model."""
+    values = {
+        "run": {
+            "finetune": {"model": "namer@1", "lora": {"rank": 2}},
+            "data": "clean", "steps": STEPS, "global_batch": 16, "evaluate": False, "validation": {"share": 0.2},
+        },
+        "space": {"optimizer.lr": {"log_range": [1e-4, 1e-2]}, "finetune.lora.rank": {"choice": [1, 2]}},
+        "metric": "validation/loss", "mode": "min", "trials": 2, "every": 2,
+    }  # fmt: skip
+    done = sweeps.sweep(trained, values, "ranks")
+    assert [trial.state for trial in done.trials] == ["finished", "finished"], done.trials
+    (best,) = done.best
+    return best
+
+
+def test_a_served_finetuned_model_of_a_sweep_leads_to_the_files(trained, photos, tuned):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    url = serving.start(trained.url, [tuned.model], "127.0.0.1", port)
+    try:
+        picture = genloom.Image.from_bytes(next(photos.glob("*/*.png")).read_bytes())
+        (answer,) = genloom.connect(url).models[tuned.model.partition("@")[0]].predict(image=picture)
+        assert answer.kind == "label"
+        registering.await_file(trained, "endpoints/*.json")
+        (endpoint,) = genloom.connect(trained.url).models[tuned.model].endpoints
+    finally:
+        serving.stop()
+    assert (endpoint.kind, endpoint.name) == ("endpoint", url)
+    (model,) = endpoint.origins
+    assert model.name == tuned.model
+    assert [(each.kind, each.name) for each in model.origins] == [
+        ("run", tuned.run),
         ("model", "namer@1"),
     ]
-    (sweep,) = made.of_kind("sweep")
-    assert (sweep.name, sweep.gone) == ("search", "its record was deleted")
-    assert made.of_kind("checkpoint")[0].gone
+    (sweep,) = model.of_kind("sweep")
+    assert (sweep.name, sweep.gone) == ("ranks", "")
     # The dataset is followed once, where it is met first.
-    assert [node.facts.get("see") for node in made.of_kind("dataset")] == [None, None, "above"]
-    Registry(trained).client.delete_model_version("namer", "2")
+    assert [node.facts.get("see") for node in model.of_kind("dataset")] == [None, None, "above"]
+    assert [node.name for node in model.of_kind("source")] == [str(photos)]
+    assert [node.gone for node in endpoint.walk() if node.kind != "checkpoint"] == [""] * (
+        len(list(endpoint.walk())) - len(endpoint.of_kind("checkpoint"))
+    )
 
 
 def test_what_is_gone_says_so_in_its_place(trained, photos):
