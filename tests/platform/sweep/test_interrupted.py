@@ -26,7 +26,11 @@ SWEEP = {
 
 @pytest.fixture(scope="module")
 def interrupted(tmp_path_factory):
-    """The store, what was recorded when the driver was killed, and what the second command said."""
+    """A sweep ended by Ctrl-C, then killed, then finished.
+
+    The store; what was recorded when it was killed; what the last command said, and the first; how often a
+    process had begun each trial that had ended by then.
+    """
     folder = tmp_path_factory.mktemp("interrupted")
     store = Store((folder / "store").as_uri())
     file = folder / "rates.yaml"
@@ -40,37 +44,56 @@ def interrupted(tmp_path_factory):
         )
 
     run(*command[:3], "data", "import", "digits")
-    first = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
+    polite = ended_by(signal.SIGINT, 0, store, command, environment)
+    ended_by(signal.SIGKILL, 2, store, command, environment)
+    ended = {trial.run: trial for trial in records.trials(store, "rates") if trial.ended}
+    begun = {trial.run: trial for trial in records.trials(store, "rates") if not trial.ended}
+    before = {name: starts(store, name) for name in ended}
+    second = run(*command)
+    return store, ended, begun, second.stdout, polite, before
+
+
+def starts(store, run):
+    """How often a process has begun to train a run, or to export it."""
+    return store.read(f"runs/{run}/logs/rank-0.log").decode().count("rank 0 on")
+
+
+def ended_by(kind, after, store, command, environment):
+    """Start the sweep and end it by a signal when so many trials have ended and another runs; what it said."""
+    driver = subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
     until = time.monotonic() + 120
     while True:
         trials = records.trials(store, "rates")
         running = [trial for trial in trials if not trial.ended and trial.step]
-        if sum(trial.ended for trial in trials) >= 2 and running:
+        if sum(trial.ended for trial in trials) >= after and running:
             break
-        assert first.poll() is None
+        assert driver.poll() is None
         assert time.monotonic() < until
         time.sleep(0.05)
-    first.send_signal(signal.SIGKILL)
-    first.wait()
-    ended = {trial.run: trial for trial in records.trials(store, "rates") if trial.ended}
-    begun = {trial.run: trial for trial in records.trials(store, "rates") if not trial.ended}
-    second = run(*command)
-    return store, ended, begun, second.stdout
+    driver.send_signal(kind)
+    return driver.communicate(timeout=60)[0]
+
+
+def test_ctrl_c_ends_a_sweep_politely(interrupted):
+    said = interrupted[-2].splitlines()
+    assert said[-1] == "stopped; the same command goes on with it"
+    assert any("ends when its trials have come to their next look" in each for each in said)
+    assert not any("WARNING" in each or "Traceback" in each for each in said)
 
 
 def test_no_finished_trial_is_repeated(interrupted):
-    store, ended, _, _ = interrupted
+    store, ended, *_, begun_before = interrupted
     assert len(ended) >= 2
     after = {trial.run: trial for trial in records.trials(store, "rates")}
     for run, trial in ended.items():
         assert after[run].model_copy(update={"model": None}) == trial
-        assert (
-            store.read(f"runs/{run}/logs/rank-0.log").decode().count("rank 0 on") <= 2
-        )  # and its export
+        assert starts(store, run) <= begun_before[run] + 1  # its export
 
 
 def test_what_was_cut_off_goes_on_and_the_rest_is_done(interrupted):
-    store, _, begun, _ = interrupted
+    store, _, begun, *_ = interrupted
     after = {trial.run: trial for trial in records.trials(store, "rates")}
     assert len(after) == 6
     assert all(trial.state == "finished" for trial in after.values())
@@ -81,7 +104,7 @@ def test_what_was_cut_off_goes_on_and_the_rest_is_done(interrupted):
 
 
 def test_the_sweep_is_one_in_mlflow_and_on_the_screen(interrupted):
-    store, ended, _, said = interrupted
+    store, ended, _, said, *_ = interrupted
     sweep = records.find(store, "rates")
     client = Registry(store).client
     parent = client.get_run(sweep.tracking_id)

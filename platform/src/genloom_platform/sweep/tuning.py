@@ -18,6 +18,7 @@ from genloom_platform.sweep.spaces import Params
 from genloom_platform.sweep.studies import Learner
 from genloom_platform.sweep.trial import Common, SweepTrial, TrialConfig
 from genloom_platform.sweep.watch import Watch
+from genloom_platform.train.background import interruptions
 
 POLL_S = 0.2
 QUIET = {
@@ -163,25 +164,23 @@ class _End(tune.Stopper):
 def _fit(tuner: tune.Tuner, watch: Watch, lost: Callable[[], bool]) -> None:
     """Let Tune schedule the trials, in a thread: Ctrl-C reaches this one."""
     failures: list[BaseException] = []
+    over = threading.Event()
 
     def fit() -> None:
         try:
             tuner.fit()
         except BaseException as error:
             failures.append(error)
+        finally:
+            over.set()
 
-    thread = threading.Thread(target=fit, daemon=True)
-    with _environment(QUIET):
-        thread.start()
-        while thread.is_alive():
-            try:
-                thread.join(POLL_S)
-                if lost() and not watch.fault:
-                    watch.fault = GenloomError("another process has taken the sweep over; let it")
-            except KeyboardInterrupt:
-                if watch.stopped:
-                    raise
-                watch.stopped = "stopped by Ctrl-C"
+    with _environment(QUIET), interruptions() as pressed:
+        threading.Thread(target=fit, daemon=True).start()
+        while not over.wait(POLL_S):
+            if lost() and not watch.fault:
+                watch.fault = GenloomError("another process has taken the sweep over; let it")
+            if pressed.is_set() and not watch.stopped:
+                watch.interrupt()
     if failures and not watch.over:
         raise GenloomError(f"Ray Tune failed: {failures[0]}") from failures[0]
 

@@ -68,6 +68,13 @@ class Watch(tune.Callback):
         """Whether no trial is to go on."""
         return bool(self.fault or self.stopped or self._journal.failure)
 
+    def interrupt(self) -> None:
+        """Someone has pressed Ctrl-C."""
+        self.stopped = "stopped by Ctrl-C"
+        self._on_event(
+            "ends when its trials have come to their next look; Ctrl-C again ends it at once"
+        )
+
     def on_trial_start(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
         """A trial's process has begun it, or goes on with it."""
         name, told = str(trial), TrialConfig.model_validate(trial.config["trial"])

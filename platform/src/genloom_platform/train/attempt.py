@@ -61,6 +61,7 @@ class Watch:
     """Whether someone has asked the run to stop; may look in the store."""
     room_for: Callable[[int], int]
     """How many workers the cluster has room for, given those that run."""
+    on_event: Callable[[str], None]
 
 
 def attempt(job: Job, watch: Watch, controller: Any) -> tuple[Attempt, BaseException | None]:
@@ -103,6 +104,7 @@ class _Attempt:
                 self._look(ray.get(self._job.inbox.take.remote()), ended)
                 if pressed.is_set() and not asked:
                     asked = True
+                    self._watch.on_event("saves, and then ends; Ctrl-C again ends it at once")
                     self._ask("stopped", "stopped by Ctrl-C")
         shutil.rmtree(scratch, ignore_errors=True)
         return self._result()

@@ -77,15 +77,21 @@ class Course:
 
         self._inbox, self._controller = start_inbox(), controller.take()
         try:
-            return self._train()
+            finished = self._train()
+        except BaseException:
+            ray.kill(
+                self._controller
+            )  # and with it the workers, where something ended this process's watch
+            raise
         finally:
             ray.kill(self._inbox)
-            controller.give_back(self._controller)
+        controller.give_back(self._controller)
+        return finished
 
     def _train(self) -> bool:
         from genloom_platform.train import controller
 
-        watch = Watch(self._seen, self._shown, self._asked_to_stop, self._room_to_grow)
+        watch = Watch(self._seen, self._shown, self._asked_to_stop, self._room_to_grow, self._on_event)
         while True:
             job = self._job()
             self._began_at = time.monotonic()
