@@ -22,6 +22,8 @@ pytestmark = pytest.mark.bench
 
 TRIVIAL = int(os.environ.get("GENLOOM_BENCH_TRIALS", "50"))
 SEEDS = int(os.environ.get("GENLOOM_BENCH_SEEDS", "5"))
+FULL = int(os.environ.get("GENLOOM_BENCH_STEPS", "1000"))
+"""Steps of a trial in full: what the classifier of the digits is trained with elsewhere."""
 CONCURRENT = 2
 BEST = 1
 
@@ -121,11 +123,11 @@ SPACE = {
 
 def test_asha_against_all_trials_in_full(store):
     run = {"validation": {"share": 0.2}}
-    values = settings(300, SPACE, 30, every=15, run=run, scheduler="asha", seed=1)
+    values = settings(FULL, SPACE, 30, every=FULL // 20, run=run, scheduler="asha", seed=1)
     early, early_s = timed(store, "early", values)
     full, full_s = timed(store, "full", values | {"scheduler": "none"})
     default, _ = timed(
-        store, "default", settings(300, {"seed": {"choice": [0]}}, 1, run=run, search="grid")
+        store, "default", settings(FULL, {"seed": {"choice": [0]}}, 1, run=run, search="grid")
     )
     rows = [
         row("30 trials with ASHA", store, early, early_s),
@@ -133,7 +135,7 @@ def test_asha_against_all_trials_in_full(store):
         row("the default configuration", store, default, None),
     ]
     tables.show(
-        "image-classifier on the digits, 300 steps in full",
+        f"image-classifier on the digits, {FULL:,} steps in full",
         ("", "steps in all", "seconds", "best validation/loss", "its test accuracy"),
         rows,
         f"ASHA took {early_s / full_s:.0%} of the time of all trials in full",
