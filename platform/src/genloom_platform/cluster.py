@@ -139,7 +139,12 @@ def draining() -> set[str]:
 def environment() -> dict[str, str]:
     """What the environment of a worker needs beyond its node's own, or that of another process than this."""
     wanted = ("GENLOOM_STORE", "GENLOOM_TRACKING", "AWS_ENDPOINT_URL", "AWS_REGION", "PYTHONPATH")
-    carried = RAY_TRAIN | {name: os.environ[name] for name in wanted if name in os.environ}
+    train = {name: value for name, value in os.environ.items() if name.startswith("RAY_TRAIN_")}
+    carried = {
+        **RAY_TRAIN,
+        **train,
+        **{name: os.environ[name] for name in wanted if name in os.environ},
+    }
     if "RAY_ADDRESS" not in os.environ:
         # DeepSpeed looks for ninja on the path, and it lies beside this interpreter.
         carried["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"

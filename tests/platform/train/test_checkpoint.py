@@ -171,6 +171,15 @@ def small_disk(tmp_path):
     subprocess.run(["umount", str(folder)], check=True)
 
 
+def test_damaged_checkpoints_count_for_nothing_when_others_are_pruned(tmp_path):
+    store = Store(tmp_path.as_uri())
+    good = checkpoint.Checkpoint(step=50, workers=1, zero_stage=0, files={}, metrics={}, created_at="")
+    for step, text in ((50, good.signed().model_dump_json().encode()), (200, b"{}"), (300, b"")):
+        store.write(f"{checkpoint.place('run', step)}/{checkpoint.MANIFEST}", text)
+    checkpoint.prune(store, "run", Checkpoints(keep=2), 50)
+    assert checkpoint.committed(store, "run") == [50]
+
+
 def test_what_was_cut_off_is_cleared_away_by_the_next_checkpoint(digits_store):
     digits_store.write(f"{checkpoint.place('cut', 3)}/rank-0.0.safetensors", b"half")
     digits_store.write(f"{checkpoint.place('cut', 9)}/rank-0.0.safetensors", b"half")

@@ -89,6 +89,7 @@ def test_what_attempts_ended_on_is_left_alone():
         ("not a number", 0, 7, 7), DIED, ("damaged checkpoint", 40, 40, 40), ("not a number", 0, 9, 9)
     )
     assert avoid(history) == Avoid(frozenset({7, 9}), frozenset({40}))
+    assert avoid([*history, *attempts(("resized", 0, 60))]) == Avoid(frozenset({7, 9}), frozenset())
 
 
 @pytest.mark.parametrize(("workers", "slots", "parts", "found"), [

@@ -25,7 +25,7 @@ from genloom_platform.train.background import interruptions
 from genloom_platform.train.failures import DamagedCheckpoint, NonFiniteLoss, line, out_of_memory
 from genloom_platform.train.inbox import News, Place, Shown
 from genloom_platform.train.progress import Report
-from genloom_platform.train.recovery import Attempt, Ending, hung
+from genloom_platform.train.recovery import RETRIED, Attempt, Ending, hung
 from genloom_platform.train.worker import Job, work
 
 POLL_S = 0.2
@@ -98,15 +98,19 @@ class _Attempt:
         ray.get(self._job.inbox.begin.remote(self._job.attempt))
         threading.Thread(target=self._fit, args=(scratch, controller), daemon=True).start()
         ended = asked = False
-        with interruptions() as pressed:
-            while not ended:
-                ended = self._over.wait(POLL_S)  # asked before the inbox is emptied for the last time
-                self._look(ray.get(self._job.inbox.take.remote()), ended)
-                if pressed.is_set() and not asked:
-                    asked = True
-                    self._watch.on_event("saves, and then ends; Ctrl-C again ends it at once")
-                    self._ask("stopped", "stopped by Ctrl-C")
-        shutil.rmtree(scratch, ignore_errors=True)
+        try:
+            with interruptions() as pressed:
+                while not ended:
+                    ended = self._over.wait(
+                        POLL_S
+                    )  # asked before the inbox is emptied for the last time
+                    self._look(ray.get(self._job.inbox.take.remote()), ended)
+                    if pressed.is_set() and not asked:
+                        asked = True
+                        self._watch.on_event("saves, and then ends; Ctrl-C again ends it at once")
+                        self._ask("stopped", "stopped by Ctrl-C")
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
         return self._result()
 
     def _fit(self, scratch: str, controller: Any) -> None:
@@ -188,8 +192,11 @@ class _Attempt:
             wish = self._wish or Wish("stopped", "")
             return wish.ending, wish.message, None
         if self._killed:
-            return "worker hung", self._killed, self._failure
-        ending, message, error = explain(self._failure, self._places)
+            ending, message, error = "worker hung", self._killed, self._failure
+        else:
+            ending, message, error = explain(self._failure, self._places)
+        if self._wish and self._wish.ending == "stopped" and ending in RETRIED:
+            return "stopped", f"{self._wish.message}; before it had saved, {message}", None
         if ending == "out of memory":
             message += f"; {_advice(self._job)}"
         if self._wish and self._wish.ending == "preempted" and ending == "worker died":

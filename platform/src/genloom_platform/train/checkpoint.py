@@ -151,17 +151,24 @@ def load(store: Store, run: str, engine: "Engine", step: int) -> int:
     return step
 
 
-def prune(store: Store, run: str, settings: "Checkpoints") -> None:
+def prune(store: Store, run: str, settings: "Checkpoints", saved: int) -> None:
     """Delete what is neither among the newest nor the best, each its manifest first; and what was cut off.
 
     Checkpoints are saved one after the other, so what is older than a committed one and is not itself will
-    never be.
+    never be; and what is newer than the one just saved was passed over as damaged, and counts for nothing.
+
+    Args:
+        store: Where the run is.
+        run: Its name.
+        settings: How many are kept.
+        saved: The step of the checkpoint that was committed last.
     """
-    steps = committed(store, run)
+    found = committed(store, run)
+    steps = [step for step in found if step <= saved]
     kept = set(steps[: settings.keep])
     if settings.best:
         kept |= set(_best(store, run, steps, settings))
-    for step in set(steps) - kept:
+    for step in set(found) - kept:
         store.remove(f"{place(run, step)}/{MANIFEST}")
         store.delete(place(run, step))
     for name in store.names(folder(run)):

@@ -1,12 +1,11 @@
 """Ray Train's controller, kept from attempt to attempt: to start one takes seconds in which nothing trains."""
 
-from typing import Any, ClassVar
+from typing import Any
 
 import ray
 import ray.exceptions
 from ray.train.torch import TorchTrainer
 from ray.train.v2._internal.callbacks.datasets import DatasetsCallback
-from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 _idle: dict[str, list[Any]] = {}
@@ -28,24 +27,6 @@ class Controller:
         return controller.get_result()
 
 
-class KeptCleaner(PlacementGroupCleanerCallback):
-    """Ray Train's own, whose actor stays as long as the controller."""
-
-    _kept: ClassVar[Any] = None
-
-    def after_controller_start(self, train_run_context: Any) -> None:
-        """Start the actor where there is none yet."""
-        if self._kept is None:
-            super().after_controller_start(train_run_context)
-            KeptCleaner._kept = self._cleaner
-        else:
-            self._controller_actor_id = ray.get_runtime_context().get_actor_id()
-            self._cleaner = self._kept
-
-    def _stop_cleaner(self) -> None:
-        self._cleaner = None
-
-
 class Trainer(TorchTrainer):
     """Ray Train's trainer, whose controller is there already."""
 
@@ -54,14 +35,9 @@ class Trainer(TorchTrainer):
         self._controller = controller
 
     def _create_default_callbacks(self) -> list[Any]:
-        # One starts an actor for datasets, of which this trainer is given none; another, for every group of
-        # workers, an actor that frees what they had reserved if the controller dies.
-        ours = [
-            each
-            for each in super()._create_default_callbacks()
-            if not isinstance(each, (DatasetsCallback, PlacementGroupCleanerCallback))
-        ]
-        return [*ours, KeptCleaner()]
+        # One starts an actor for datasets, of which this trainer is given none.
+        found = super()._create_default_callbacks()
+        return [each for each in found if not isinstance(each, DatasetsCallback)]
 
     def _initialize_and_run_controller(self, **options: Any) -> Any:
         return ray.get(self._controller.run.remote(options))
@@ -69,8 +45,10 @@ class Trainer(TorchTrainer):
 
 def take() -> Any:
     """A controller on the node of this process: one that is idle, or a new one, which starts meanwhile."""
-    kept = _idle.get(ray.get_runtime_context().get_worker_id())
-    return living(kept.pop()) if kept else _new()
+    try:
+        return living(_idle[ray.get_runtime_context().get_worker_id()].pop())
+    except LookupError:
+        return _new()
 
 
 def living(controller: Any) -> Any:
@@ -88,6 +66,6 @@ def give_back(controller: Any) -> None:
 
 
 def _new() -> Any:
-    # None that Ray would start again: what the dead one had reserved is free once Ray knows that it is gone.
+    # None that Ray would start again: Ray Train's cleaner frees what it had reserved once it is dead.
     here: Any = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     return ray.remote(num_cpus=0, scheduling_strategy=here)(Controller).remote()

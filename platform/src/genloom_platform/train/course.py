@@ -1,10 +1,11 @@
 """A run's course: attempt after attempt, as recovery decides. The next file to read is `attempt.py`."""
 
+import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from genloom.errors import GenloomError, TrainingError
+from genloom.errors import GenloomError, StoreError, TrainingError
 from genloom_platform import cluster
 from genloom_platform.observe.metrics import Metrics
 from genloom_platform.observe.tracking import Tracking
@@ -14,6 +15,7 @@ from genloom_platform.train.attempt import Watch, attempt
 from genloom_platform.train.inbox import Shown, start_inbox
 from genloom_platform.train.progress import Report
 from genloom_platform.train.runs import Run
+from genloom_platform.train.saver import patiently
 from genloom_platform.train.worker import Job
 
 ROOM_S = 600.0
@@ -65,6 +67,11 @@ class Course:
         self._unseen = False
         self._prometheus = Metrics(run.name, run.config.generator_name)
 
+    @property
+    def lost(self) -> bool:
+        """Whether another process has taken the run over."""
+        return self._lost()
+
     def train(self) -> bool:
         """Attempt until the run is finished (true) or was asked to stop (false).
 
@@ -101,9 +108,9 @@ class Course:
             self._prometheus.end(made.ending)
             self.step = made.step
             self._history.append(made)
-            runs.record(self.store, self.run.name, self._history)
-            if self._lost():
+            if self.lost:
                 raise TrainingError(f"another process has taken the run {self.run.name} over; let it")
+            patiently(self.store, lambda: runs.record(self.store, self.run.name, self._history))
             decision = recovery.decide(self._history[self._begun :], self.run.config.recovery)
             if isinstance(decision, recovery.End):
                 return decision.finished
@@ -115,7 +122,8 @@ class Course:
     def _job(self) -> Job:
         """The next attempt: from the newest good checkpoint, with the workers that there is room for."""
         avoid = recovery.avoid(self._history)
-        found = checkpoint.find(self.store, self.run.name, avoid.checkpoints)
+        name = self.run.name
+        found = patiently(self.store, lambda: checkpoint.find(self.store, name, avoid.checkpoints))
         for step, why in found.damaged.items():
             self._on_event(f"the checkpoint of step {step:,} is passed over: {why}")
         workers = self._wait_for_room()
@@ -130,6 +138,7 @@ class Course:
             dataset=self.run.dataset,
             inbox=self._inbox,
             attempt=len(self._history) + 1,
+            mark=secrets.token_hex(4),
             workers=workers,
             step=found.step or self._errand.step,
             start=self.run.start,
@@ -172,7 +181,11 @@ class Course:
         return self._room_for(running)
 
     def _asked_to_stop(self) -> bool:
-        return self._lost() or self._errand.to_end() or runs.asked_to_stop(self.store, self.run.name)
+        try:
+            asked = runs.asked_to_stop(self.store, self.run.name)
+        except StoreError:
+            asked = False  # the store is away for a while, and will be asked again
+        return asked or self.lost or self._errand.to_end()
 
     def _seen(self, report: Report) -> None:
         self.step = report.step

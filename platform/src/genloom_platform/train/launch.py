@@ -127,6 +127,8 @@ def _see_through(course: Course, tracking: Tracking) -> Trained:
         finished = course.train()
         model = register(store, run, tracking.run_id) if finished else None
     except BaseException as error:
+        if course.lost:
+            raise  # the records are the other process's
         asked = isinstance(error, KeyboardInterrupt)  # between two attempts, or a second time
         message = "" if asked else str(error) or type(error).__name__
         state = "stopped" if asked else "failed"

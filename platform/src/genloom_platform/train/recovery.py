@@ -133,11 +133,20 @@ def vain_resizes(history: Sequence[Attempt]) -> int:
 
 
 def avoid(history: Sequence[Attempt]) -> Avoid:
-    """The steps and checkpoints that the attempts ended on."""
+    """The steps that attempts ended on, and the checkpoints, until a later attempt has come past one.
+
+    It has then saved that checkpoint anew.
+    """
+    bad = [(number, a.ending, a.bad_step) for number, a in enumerate(history) if a.bad_step is not None]
+    furthest = [
+        max((a.step for a in history[number + 1 :]), default=0) for number in range(len(history))
+    ]
     return Avoid(
-        frozenset(a.bad_step for a in history if a.ending == "not a number" and a.bad_step is not None),
+        frozenset(step for _, ending, step in bad if ending == "not a number"),
         frozenset(
-            a.bad_step for a in history if a.ending == "damaged checkpoint" and a.bad_step is not None
+            step
+            for number, ending, step in bad
+            if ending == "damaged checkpoint" and furthest[number] <= step
         ),
     )
 

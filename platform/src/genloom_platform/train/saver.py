@@ -29,9 +29,9 @@ Result = TypeVar("Result")
 class Saver:
     """Saves a run's checkpoints on one rank."""
 
-    def __init__(self, store: Store, run: str, engine: "Engine", attempt: int = 0) -> None:
+    def __init__(self, store: Store, run: str, engine: "Engine", mark: str = "0") -> None:
         self._store, self._run, self._engine = store, run, engine
-        self._attempt = attempt
+        self._mark = mark
         """Names the files, so that those of an attempt that was cut off are never taken for ours."""
         self._memory = HostMemory()
         self._copy: Copy | None = None
@@ -94,7 +94,7 @@ class Saver:
 
     def _put(self, part: str, state: State, step: int) -> None:
         """Store one part, and then its digest."""
-        name = f"{part}.{self._attempt}"
+        name = f"{part}.{self._mark}"
         with self._store.writing(f"{place(self._run, step)}/{name}.safetensors") as sink:
             write(state, sink.write)
         record = File(size_bytes=sink.size_bytes, sha256=sink.sha256)
@@ -105,9 +105,9 @@ class Saver:
         names = [*(f"rank-{rank}" for rank in range(self._engine.world)), "rest"]
         files: dict[str, File] = {}
         for name in names:
-            path = f"{place(self._run, step)}/{name}.{self._attempt}.json"
+            path = f"{place(self._run, step)}/{name}.{self._mark}.json"
             record = patiently(self._store, lambda path=path: self._record(path))
-            files[f"{name}.{self._attempt}.safetensors"] = record
+            files[f"{name}.{self._mark}.safetensors"] = record
         made = Checkpoint(
             step=step,
             workers=self._engine.world,
@@ -119,7 +119,7 @@ class Saver:
         text = made.signed().model_dump_json(indent=1).encode()
         patiently(self._store, lambda: self._store.write(f"{place(self._run, step)}/{MANIFEST}", text))
         settings = self._engine.config.checkpoint
-        patiently(self._store, lambda: checkpoint.prune(self._store, self._run, settings))
+        patiently(self._store, lambda: checkpoint.prune(self._store, self._run, settings, step))
 
     def _record(self, path: str) -> File:
         while True:

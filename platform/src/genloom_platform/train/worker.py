@@ -42,6 +42,7 @@ class Job:
     inbox: Any
     """The actor that takes reports to the driver."""
     attempt: int
+    """Its number in the run's history."""
     workers: int
     step: int
     """The step whose checkpoint it goes on from; 0 for none."""
@@ -53,6 +54,9 @@ class Job:
     """The run whose checkpoint that is, where it is another's."""
     release: bool = True
     """Export the result when all steps are done."""
+    mark: str = ""
+    """In the names of the attempt's files. Not its number: one whose driver is killed is never recorded, and
+    the next has the same. The number, where there is none."""
 
     def stream(self) -> Stream:
         """The dataset's stream for this run."""
@@ -182,7 +186,7 @@ class Rank:
         from genloom_platform.train.saver import Saver
 
         job = self._job
-        self._saver = Saver(job.store, job.run, engine, job.attempt)
+        self._saver = Saver(job.store, job.run, engine, job.mark or str(job.attempt))
         self._peak = flops.peak(engine.device, job.config.precision)
         self._flops = flops.of_a_step(self._stream, engine.world) if self._peak else 0
         return checkpoint.load(job.store, job.origin or job.run, engine, job.step) if job.step else 0
