@@ -40,7 +40,7 @@ def command(store):
     children = psutil.Process(process.pid).children(recursive=True)
     process.send_signal(signal.SIGINT)
     assert process.wait(30) == 130
-    psutil.wait_procs(children, timeout=10)
+    psutil.wait_procs(children, timeout=30)
     assert not [child for child in children if child.is_running()]
 
 
