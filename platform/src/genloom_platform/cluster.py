@@ -20,8 +20,7 @@ RAY_TRAIN = {
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
     # A process more to start for each attempt; `draining` sees the same.
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
-    # Ray Train sets it for its own actors. Where all processes of a run have one environment, Ray makes an actor
-    # of one that is idle, with what it has imported, instead of starting another.
+    # As Ray Train sets it for its own actor: its controller waits within async code, and Ray would warn of it.
     "RAY_WARN_BLOCKING_GET_INSIDE_ASYNC": "0",
 }
 """For attempts to start and end soon."""

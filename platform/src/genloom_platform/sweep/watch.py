@@ -71,9 +71,7 @@ class Watch(tune.Callback):
     def interrupt(self) -> None:
         """Someone has pressed Ctrl-C."""
         self.stopped = "stopped by Ctrl-C"
-        self._on_event(
-            "ends when its trials have come to their next look; Ctrl-C again ends it at once"
-        )
+        self._on_event("ends when its trials have come to a look; Ctrl-C again ends it at once")
 
     def on_trial_start(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
         """A trial's process has begun it, or goes on with it."""

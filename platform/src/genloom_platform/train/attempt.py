@@ -62,6 +62,7 @@ class Watch:
     room_for: Callable[[int], int]
     """How many workers the cluster has room for, given those that run."""
     on_event: Callable[[str], None]
+    """Called with a sentence for whoever watches the run."""
 
 
 def attempt(job: Job, watch: Watch, controller: Any) -> tuple[Attempt, BaseException | None]:
@@ -101,9 +102,8 @@ class _Attempt:
         try:
             with interruptions() as pressed:
                 while not ended:
-                    ended = self._over.wait(
-                        POLL_S
-                    )  # asked before the inbox is emptied for the last time
+                    # Asked before the inbox is emptied for the last time.
+                    ended = self._over.wait(POLL_S)
                     self._look(ray.get(self._job.inbox.take.remote()), ended)
                     if pressed.is_set() and not asked:
                         asked = True

@@ -86,9 +86,8 @@ class Course:
         try:
             finished = self._train()
         except BaseException:
-            ray.kill(
-                self._controller
-            )  # and with it the workers, where something ended this process's watch
+            # And with it the workers, where something has ended this process's watch over them.
+            ray.kill(self._controller)
             raise
         finally:
             ray.kill(self._inbox)
