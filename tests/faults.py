@@ -19,7 +19,8 @@ EVERY = 20
 class Fault:
     """What happens to a worker, once, at a moment soon after a step.
 
-    The moments of `strikes`; or `saving`, a checkpoint is being written; or `now`.
+    The moments of `strikes`; or `saving`, a checkpoint is being written; or `now`. Or it happens, now, to the
+    actor of the run that is named: its `Inbox` or `Controller`.
     """
 
     step: int
@@ -41,16 +42,24 @@ class Fault:
     def _strike(self, store, run):
         while self.moment == "saving" and not _in_a_save(store, run):
             time.sleep(0.0005)
-        os.kill(workers()[self.rank], self.kind)
+        if self.moment in ("Inbox", "Controller"):
+            for process in actors(self.moment):
+                os.kill(process, self.kind)
+        else:
+            os.kill(workers()[self.rank], self.kind)
 
 
 def workers():
     """The processes of Ray Train's workers on this machine."""
-    found = []
-    for process in psutil.process_iter(["cmdline"]):
-        if "RayTrainWorker" in " ".join(process.info["cmdline"] or []):
-            found.append(process.pid)
-    return sorted(found)
+    return actors("RayTrainWorker")
+
+
+def actors(kind):
+    """The processes of the actors of a class on this machine."""
+    processes = psutil.process_iter(["cmdline"])
+    return sorted(
+        each.pid for each in processes if f"ray::{kind}" in " ".join(each.info["cmdline"] or [])
+    )
 
 
 def _in_a_save(store, run):

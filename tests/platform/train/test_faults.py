@@ -20,18 +20,29 @@ pytestmark = pytest.mark.usefixtures("ray_cluster")
 def test_killed_and_stopped_workers_leave_no_trace_in_losses_and_rows(
     digits_store, tmp_path, generator, stage, moments
 ):
-    whole, once, _ = trained(digits_store, generator, stage, tmp_path)
+    whole, once, _ = trained(digits_store, generator, stage, tmp_path, steps=120)
     assert [attempt.ending for attempt in once] == ["finished"]
     faults = [
         Fault(30, moments[0], rank=1),
         Fault(70, moments[1], kind=signal.SIGSTOP if moments[1] == "now" else signal.SIGKILL),
     ]
-    seen, attempts, events = trained(digits_store, generator, stage, tmp_path, faults)
+    seen, attempts, events = trained(digits_store, generator, stage, tmp_path, faults, steps=120)
     assert seen == whole
-    assert sorted(seen) == list(range(1, 201))
+    assert sorted(seen) == list(range(1, 121))
     second = "worker hung" if moments[1] == "now" else "worker died"
     assert [attempt.ending for attempt in attempts] == ["worker died", second, "finished"]
     assert all(attempt.from_step % 20 == 0 for attempt in attempts)
+    assert "retry 1 of 3" in events[0]
+
+
+@pytest.mark.parametrize("actor", ["Inbox", "Controller"])
+def test_a_run_survives_the_actors_that_serve_it(digits_store, tmp_path, actor):
+    faults = [Fault(30, actor)]
+    seen, attempts, events = trained(digits_store, "example-struck", 1, tmp_path, faults, steps=60)
+    # Reports that lay in the inbox died with it.
+    assert sorted(seen)[-1] == 60
+    assert len(seen) == 60 or (actor == "Inbox" and len(seen) >= 50)
+    assert [attempt.ending for attempt in attempts] == ["worker died", "finished"]
     assert "retry 1 of 3" in events[0]
 
 

@@ -14,6 +14,7 @@ from genloom_platform.train.recovery import (
     decide,
     failures_in_a_row,
     hung,
+    never_heard,
     vain_resizes,
     workers_for,
 )  # fmt: skip
@@ -119,3 +120,10 @@ def sign(phase="compute", phase_s=0.0, silent_s=0.0):
 ])  # fmt: skip
 def test_a_worker_is_hung_when_silent_or_long_over_the_time_of_a_step(signs, step_s, ranks):
     assert hung(signs, step_s, Recovery.model_validate({})) == ranks
+
+
+@pytest.mark.parametrize(("heard", "since_s", "ranks"), [
+    ([], 500, []), ([], 601, [0, 1]), ([1], 601, [0]), ([0, 1], 9999, []),
+])  # fmt: skip
+def test_a_worker_that_never_gave_a_sign_is_told_once_it_had_time_to_start(heard, since_s, ranks):
+    assert never_heard(heard, 2, since_s, Recovery.model_validate({})) == ranks

@@ -16,7 +16,7 @@ from genloom.data import Facts
 from genloom_platform.config import RunConfig
 from genloom_platform.store import Store
 from genloom_platform.sweep.training import Look, Pointer, Training, start
-from genloom_platform.train.attempt import explain
+from genloom_platform.train.diagnosis import explain
 from genloom_platform.train.failures import NonFiniteLoss
 
 METRICS = "metrics/"

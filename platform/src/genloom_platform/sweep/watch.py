@@ -23,7 +23,7 @@ from genloom_platform.sweep.settings import Pbt
 from genloom_platform.sweep.studies import Learner
 from genloom_platform.sweep.trial import METRICS, TrialConfig
 from genloom_platform.train import checkpoint, runs
-from genloom_platform.train.attempt import explain
+from genloom_platform.train.diagnosis import explain
 from genloom_platform.train.runs import Run, Status
 
 ENDED = {"finished": "FINISHED", "stopped": "FINISHED", "failed": "FAILED"}

@@ -16,31 +16,23 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from genloom.errors import GenloomError, StoreError
 from genloom_platform import cluster
 from genloom_platform.data.stream import ray_dataset
-from genloom_platform.train import checkpoint
-from genloom_platform.train.advice import to_lower_memory
+from genloom_platform.train import checkpoint, recovery
 from genloom_platform.train.background import interruptions
-from genloom_platform.train.failures import DamagedCheckpoint, NonFiniteLoss, line, out_of_memory
+from genloom_platform.train.diagnosis import advice, explain
+from genloom_platform.train.failures import DamagedCheckpoint, NonFiniteLoss
 from genloom_platform.train.inbox import News, Place, Shown
 from genloom_platform.train.progress import Report
-from genloom_platform.train.recovery import RETRIED, Attempt, Ending, hung
+from genloom_platform.train.recovery import RETRIED, Attempt, Ending
 from genloom_platform.train.worker import Job, work
 
 POLL_S = 0.2
 SLOW_POLL_S = 2.0
 """Seconds between two looks at what seldom changes: signs of life, drained nodes, requests in the store."""
 RESIZE_POLL_S = 15.0
-LOST = (
-    "gloo",
-    "nccl",
-    "connection closed by peer",
-    "connection reset",
-    "process group",
-    "timed out waiting",
-)
-"""What the others say when a worker is gone."""
+GRACE_S = 30.0
+"""How long the workers may take to end once one was killed, before all of them are ended at once."""
 
 
 @dataclass
@@ -73,14 +65,14 @@ def attempt(job: Job, watch: Watch, controller: Any) -> tuple[Attempt, BaseExcep
         watch: What is done meanwhile.
         controller: The actor that Ray Train's controller runs in, of `controller.take`.
     """
-    return _Attempt(job, watch).run(controller)
+    return _Attempt(job, watch, controller).run()
 
 
 class _Attempt:
     """The state of an attempt while it runs."""
 
-    def __init__(self, job: Job, watch: Watch) -> None:
-        self._job, self._watch = job, watch
+    def __init__(self, job: Job, watch: Watch, controller: Any) -> None:
+        self._job, self._watch, self._controller = job, watch, controller
         self._over = threading.Event()
         self._failure: BaseException | None = None
         self._wish: Wish | None = None
@@ -90,14 +82,19 @@ class _Attempt:
         self._reports: deque[Report] = deque()
         self._ended_at: int | None = None
         self._looked_at = self._resized_at = time.monotonic()
+        self._placed_at = self._killed_at = 0.0
+        self._name = f"genloom-{job.run}-{job.attempt}-{job.mark}"
 
-    def run(self, controller: Any) -> tuple[Attempt, BaseException | None]:
+    def run(self) -> tuple[Attempt, BaseException | None]:
         import ray
+        import ray.exceptions
+
+        from genloom_platform.train import controller
 
         # Ray Train keeps checkpoints of its own here; ours are in the store, so what it writes may be lost.
         scratch = tempfile.mkdtemp(prefix="genloom-ray-")
         ray.get(self._job.inbox.begin.remote(self._job.attempt))
-        threading.Thread(target=self._fit, args=(scratch, controller), daemon=True).start()
+        threading.Thread(target=self._fit, args=(scratch,), daemon=True).start()
         ended = asked = False
         try:
             with interruptions() as pressed:
@@ -109,18 +106,51 @@ class _Attempt:
                         asked = True
                         self._watch.on_event("saves, and then ends; Ctrl-C again ends it at once")
                         self._ask("stopped", "stopped by Ctrl-C")
+        except ray.exceptions.RayActorError as error:
+            self._end()  # the inbox has died: nothing would be heard of the workers any more
+            self._over.wait(GRACE_S)
+            self._failure = error
         finally:
+            controller.free(self._name)
             shutil.rmtree(scratch, ignore_errors=True)
         return self._result()
 
-    def _fit(self, scratch: str, controller: Any) -> None:
+    def _end(self) -> None:
+        """End all workers at once, whatever state they are in."""
+        from genloom_platform.train import controller
+
+        controller.end(self._controller, self._name)
+
+    def _fit(self, scratch: str) -> None:
         try:
             with _shares(self._job) as shares:
-                _trainer(self._job, shares, scratch, controller).fit()
+                self._trainer(shares, scratch).fit()
         except BaseException as error:
             self._failure = error
         finally:
             self._over.set()
+
+    def _trainer(self, shares: list[Any], scratch: str) -> Any:
+        import ray.train
+        from ray.train.torch import TorchConfig
+
+        from genloom_platform.train.controller import Trainer
+
+        job, scale = self._job, self._job.config.scale
+        gpus = scale.gpus_per_worker > 0
+        resources = {"CPU": scale.cpus_per_worker} | ({"GPU": scale.gpus_per_worker} if gpus else {})
+        return Trainer(
+            self._controller,
+            self._name,
+            work,
+            # Given to `datasets`, the stream would begin to start when the workers have started.
+            train_loop_config={"job": job, "shares": shares},
+            torch_config=TorchConfig(backend="nccl" if gpus else "gloo", timeout_s=COLLECTIVE_S),
+            scaling_config=ray.train.ScalingConfig(
+                num_workers=job.workers, use_gpu=gpus, resources_per_worker=resources
+            ),
+            run_config=ray.train.RunConfig(name=f"{job.run}-{job.attempt}", storage_path=scratch),
+        )
 
     def _look(self, news: News, ended: bool) -> None:
         """Take in what the workers left, and see to what is due."""
@@ -157,16 +187,32 @@ class _Attempt:
 
     def _end_hung(self, news: News) -> None:
         """Kill a worker that hangs; Ray Train then ends the others."""
-        ranks = hung(news.signs, self._step_s, self._job.config.recovery)
-        if not ranks or self._killed:
+        from genloom_platform.train import controller
+
+        now, settings = time.monotonic(), self._job.config.recovery
+        if self._killed_at:
+            if now - self._killed_at > GRACE_S:
+                self._killed_at = now
+                self._end()
             return
-        sign = news.signs[ranks[0]]
-        heard = f"was silent for {sign.silent_s:.0f} s" if sign.silent_s > sign.phase_s else (
-            f"has been in {sign.phase} for {sign.phase_s + sign.silent_s:.0f} s"
-        )  # fmt: skip
-        self._killed = f"worker {ranks[0]} {heard} at step {sign.step:,} and was killed"
-        for rank in (ranks[0], *(other for other in news.places if other != ranks[0])):
-            kill(news.places[rank])
+        if not self._placed_at and controller.placed(self._name):
+            self._placed_at = now
+        since_s = now - self._placed_at if self._placed_at else 0
+        silent = recovery.never_heard(news.places, self._job.workers, since_s, settings)
+        ranks = recovery.hung(news.signs, self._step_s, settings)
+        if silent:
+            self._killed = f"worker {silent[0]} gave no sign of life in {since_s:.0f} s, and was killed"
+            self._end()
+        elif ranks:
+            sign = news.signs[ranks[0]]
+            heard = f"was silent for {sign.silent_s:.0f} s" if sign.silent_s > sign.phase_s else (
+                f"has been in {sign.phase} for {sign.phase_s + sign.silent_s:.0f} s"
+            )  # fmt: skip
+            self._killed = f"worker {ranks[0]} {heard} at step {sign.step:,} and was killed"
+            for rank in (ranks[0], *(other for other in news.places if other != ranks[0])):
+                kill(news.places[rank])
+        if self._killed:
+            self._killed_at = now
 
     def _result(self) -> tuple[Attempt, BaseException | None]:
         ending, message, error = self._ending()
@@ -198,70 +244,10 @@ class _Attempt:
         if self._wish and self._wish.ending == "stopped" and ending in RETRIED:
             return "stopped", f"{self._wish.message}; before it had saved, {message}", None
         if ending == "out of memory":
-            message += f"; {_advice(self._job)}"
+            message += f"; {advice(self._job)}"
         if self._wish and self._wish.ending == "preempted" and ending == "worker died":
             return "preempted", self._wish.message, error
         return ending, message, error
-
-
-def explain(failure: BaseException, places: dict[int, Place]) -> tuple[Ending, str, BaseException]:
-    """What kind of failure an error of Ray Train is, in a sentence, and the worker's own error."""
-    import ray.exceptions
-    from ray.train.v2._internal import exceptions as groups
-
-    gone = (
-        groups.WorkerHealthCheckFailedError, groups.WorkerHealthCheckTimeoutError,
-        groups.WorkerGroupStartupFailedError, groups.WorkerGroupStartupTimeoutError,
-        ray.exceptions.ActorDiedError, ray.exceptions.ActorUnavailableError,
-        ray.exceptions.WorkerCrashedError, ray.exceptions.NodeDiedError,
-    )  # fmt: skip
-    causes: list[tuple[int | None, BaseException]] = [(None, failure)]
-    for rank, cause in causes:
-        inner = getattr(cause, "worker_failures", {}).items()
-        also = [(rank, e) for e in (cause.__cause__, getattr(cause, "cause", None),
-                                    getattr(cause, "controller_failure", None))]  # fmt: skip
-        known = {id(each) for _, each in causes}
-        causes += [
-            (r, e) for r, e in [*inner, *also] if isinstance(e, BaseException) and id(e) not in known
-        ]
-
-    def first(*kinds: type[BaseException]) -> tuple[int | None, BaseException] | None:
-        return next(((r, e) for r, e in causes if isinstance(e, kinds)), None)
-
-    if found := first(DamagedCheckpoint):
-        return "damaged checkpoint", str(found[1]), found[1]
-    if found := first(NonFiniteLoss):
-        return "not a number", str(found[1]), found[1]
-    if found := first(StoreError):
-        return "store away", str(found[1]), found[1]
-    if found := first(GenloomError):
-        return "error", str(found[1]), found[1]
-    if found := next((each for each in reversed(causes) if out_of_memory(each[1])), None):
-        who = "a worker" if found[0] is None else f"worker {found[0]}"
-        return "out of memory", f"{who} ran out of memory: {line(found[1])}", found[1]
-    if found := first(*gone):
-        where = places.get(found[0]) if found[0] is not None else None
-        at = f" (process {where.process})" if where else ""
-        who = "the run's controller" if found[0] is None else f"worker {found[0]}{at}"
-        return "worker died", f"{who} died", found[1]
-    rank, cause = causes[-1]
-    if any(word in str(cause).lower() for word in LOST):
-        return "worker died", f"worker {rank} lost the others: {line(cause)}", cause
-    return "error", f"{type(cause).__name__}: {line(cause)}", cause
-
-
-def _advice(job: Job) -> str:
-    """What to lower for a run to fit its workers' memory."""
-    from genloom_platform.train.sizes import size_of
-
-    stream = job.stream()
-    try:
-        size = size_of(job.config, stream.trainable, stream.data, job.start)
-    except Exception as error:
-        if not out_of_memory(error):
-            raise
-        size = None  # this process has no room for the model either
-    return to_lower_memory(job.config, size, job.workers)
 
 
 def kill(place: Place) -> None:
@@ -278,28 +264,6 @@ def kill(place: Place) -> None:
             return  # it has ended by itself meanwhile
 
     ray.remote(num_cpus=0, scheduling_strategy=there, max_retries=0)(end).remote(place.process)
-
-
-def _trainer(job: Job, shares: list[Any], scratch: str, controller: Any) -> Any:
-    import ray.train
-    from ray.train.torch import TorchConfig
-
-    from genloom_platform.train.controller import Trainer
-
-    scale = job.config.scale
-    gpus = scale.gpus_per_worker > 0
-    resources = {"CPU": scale.cpus_per_worker} | ({"GPU": scale.gpus_per_worker} if gpus else {})
-    return Trainer(
-        controller,
-        work,
-        # Given to `datasets`, the stream would begin to start when the workers have started.
-        train_loop_config={"job": job, "shares": shares},
-        torch_config=TorchConfig(backend="nccl" if gpus else "gloo", timeout_s=COLLECTIVE_S),
-        scaling_config=ray.train.ScalingConfig(
-            num_workers=job.workers, use_gpu=gpus, resources_per_worker=resources
-        ),
-        run_config=ray.train.RunConfig(name=f"{job.run}-{job.attempt}", storage_path=scratch),
-    )
 
 
 @contextmanager

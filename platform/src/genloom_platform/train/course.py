@@ -99,10 +99,11 @@ class Course:
 
         watch = Watch(self._seen, self._shown, self._asked_to_stop, self._room_to_grow, self._on_event)
         while True:
+            self._controller = controller.living(self._controller, controller.start)
+            self._inbox = controller.living(self._inbox, start_inbox)
             job = self._job()
             self._began_at = time.monotonic()
             self._prometheus.begin(job.workers)
-            self._controller = controller.living(self._controller)
             made, error = attempt(job, watch, self._controller)
             self._prometheus.end(made.ending)
             self.step = made.step

@@ -4,7 +4,7 @@ An attempt is one group of workers, from its start to its end. `decide` says wha
 acts on it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -203,3 +203,17 @@ def hung(signs: dict[int, Sign], step_s: float, settings: Recovery) -> list[int]
         if sign.phase != "checkpoint" and sign.phase_s + sign.silent_s > limit
     ]
     return sorted(stuck, key=lambda rank: signs[rank].phase == "communication")
+
+
+def never_heard(heard: Collection[int], workers: int, since_s: float, settings: Recovery) -> list[int]:
+    """The ranks that should have given a first sign of life by now.
+
+    Args:
+        heard: The ranks that have.
+        workers: How many there are to be.
+        since_s: Seconds since they began to start.
+        settings: The run's.
+    """
+    if since_s <= settings.hung_s * START_FACTOR:
+        return []
+    return [rank for rank in range(workers) if rank not in heard]
