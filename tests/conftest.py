@@ -14,7 +14,9 @@ os.environ.setdefault("DS_ACCELERATOR", "cpu")
 # The commands of this environment, whatever path the tests were started with.
 os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
 # Ray's workers and other processes of the tests import the example generators too.
-os.environ["PYTHONPATH"] = str(Path(__file__).parent)
+os.environ["PYTHONPATH"] = os.pathsep.join(
+    filter(None, (str(Path(__file__).parent), os.environ.get("PYTHONPATH")))
+)
 
 
 @pytest.fixture(scope="session")

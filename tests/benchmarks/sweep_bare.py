@@ -7,18 +7,18 @@ from pathlib import Path
 from ray import tune
 
 
-def train(config, batches, steps, every, data, trainable):
+def train(config, batches, steps, every, data, classifier):
     """One trial; the batches are the sweep's own, prepared beforehand."""
     import torch
 
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    model = trainable.build(data)
+    model = classifier.build(data)
     optimizer = torch.optim.AdamW(model.parameters(), lr=config["lr"])
     model.train()
     for step in range(1, steps + 1):
         batch = {name: torch.tensor(array) for name, array in batches[step - 1].items()}
-        loss = trainable.loss(model, batch)
+        loss = classifier.loss(model, batch)
         optimizer.zero_grad()
         loss.value.backward()
         optimizer.step()

@@ -85,7 +85,7 @@ def test_trivial_trials(store, tmp_path):
     rates = [made.params(number)["optimizer.lr"] for number in range(TRIVIAL)]
     given = {
         "batches": batches, "steps": steps, "every": every, "data": stream.data,
-        "trainable": made.base.trainable(),
+        "classifier": made.base.trainable(),
     }  # fmt: skip
     rows, ratios = [], []
     for turn in range(3):
