@@ -25,6 +25,8 @@ def train_alone(job: Job, line: Line) -> None:
     """Train, and export the result where the job asks for it, with this process as the only rank."""
     with logged(job.store, job.run, 0, socket.gethostname()):
         _join_group_of_one()
+        # What is there now stays: to look through all of torch again after each trial takes half a second.
+        gc.freeze()
         try:
             Rank(job, 0, lambda stream, number: _batches(job, stream, number), line).train()
         except Ended:
