@@ -47,6 +47,25 @@ def test_listing_imports_nothing(tmp_path, ask):
     assert ask("p = registry.available()['bad']; print(p.package, p.version)") == "acme-bad 1.2"
 
 
+def test_what_is_installed_or_removed_meanwhile_is_seen(tmp_path, ask):
+    install(tmp_path, "acme-one", "one", "")
+    later = tmp_path / "later"
+    later.mkdir()
+    install(later, "acme-two", "two", "")
+    said = ask(f"""
+import pathlib, shutil
+home, later = pathlib.Path({str(tmp_path)!r}), pathlib.Path({str(later)!r})
+names = lambda: [name for name in registry.available() if name in ('one', 'two')]
+print(names())
+for path in later.iterdir():
+    path.rename(home / path.name)
+print(names())
+shutil.rmtree(home / 'acme_one-1.2.dist-info')
+print(names())
+""")
+    assert said.splitlines() == ["['one']", "['one', 'two']", "['two']"]
+
+
 def test_a_plugin_loads_and_is_configured(tmp_path, ask):
     install(tmp_path, "acme-good", "good", GOOD.format(contract="1.0"))
     assert ask("print(registry.create('good', {'width': 5}))") == "width=5"

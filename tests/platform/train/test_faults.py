@@ -43,7 +43,7 @@ def test_a_run_survives_the_actors_that_serve_it(digits_store, tmp_path, actor):
     assert sorted(seen)[-1] == 60
     assert len(seen) == 60 or (actor == "Inbox" and len(seen) >= 50)
     assert [attempt.ending for attempt in attempts] == ["worker died", "finished"]
-    assert "retry 1 of 3" in events[0]
+    assert events[0] == "the run's controller or inbox died; retry 1 of 3"
 
 
 def a_run(store, generator, *words):

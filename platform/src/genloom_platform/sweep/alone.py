@@ -5,6 +5,7 @@ trains one trial after the other. Rows are read and prepared here too, by the sa
 """
 
 import gc
+import importlib
 import os
 import socket
 from collections.abc import Callable, Iterator
@@ -24,9 +25,7 @@ class Ended(Exception):
 def train_alone(job: Job, line: Line) -> None:
     """Train, and export the result where the job asks for it, with this process as the only rank."""
     with logged(job.store, job.run, 0, socket.gethostname()):
-        _join_group_of_one()
-        # What is there now stays: to look through all of torch again after each trial takes half a second.
-        gc.freeze()
+        _begin_process()
         try:
             Rank(job, 0, lambda stream, number: _batches(job, stream, number), line).train()
         except Ended:
@@ -39,11 +38,17 @@ def _batches(job: Job, stream: Stream, first: int) -> Iterator[Columns]:
     return local_batches(stream, first, max(job.config.steps * rounds, first + 1))
 
 
-def _join_group_of_one() -> None:
+def _begin_process() -> None:
+    """What this process needs once: the libraries, and a group of one rank."""
     import torch.distributed as dist
 
     if dist.is_initialized():
         return
+    importlib.import_module("genloom_platform.train.loop")
+    # Libraries stay: to look through all of theirs after each trial takes half a second. Only now, for what a
+    # later trial leaves behind must not stay.
+    gc.collect()
+    gc.freeze()
     ranks = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "LOCAL_SIZE": "1"}
     os.environ.update(ranks)
     dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)

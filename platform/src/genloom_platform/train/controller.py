@@ -30,6 +30,7 @@ class Controller:
         from ray.train.v2._internal.execution.worker_group import placement_group_handle
 
         class Workers(worker_group.WorkerGroup):
+            # As Ray Train's own, with a name.
             def _create_placement_group(self, scaling_config: Any, worker_group_context: Any) -> Any:
                 asked = worker_group_context
                 return placement_group_handle.DefaultPlacementGroupHandle(

@@ -56,7 +56,7 @@ def explain(failure: BaseException, places: dict[int, Place]) -> tuple[Ending, s
     if found := first(*gone):
         where = places.get(found[0]) if found[0] is not None else None
         at = f" (process {where.process})" if where else ""
-        who = "the run's controller" if found[0] is None else f"worker {found[0]}{at}"
+        who = "the run's controller or inbox" if found[0] is None else f"worker {found[0]}{at}"
         return "worker died", f"{who} died", found[1]
     rank, cause = causes[-1]
     if any(word in str(cause).lower() for word in LOST):
