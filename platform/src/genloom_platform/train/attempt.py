@@ -78,6 +78,7 @@ class _Attempt:
         self._wish: Wish | None = None
         self._killed = ""
         self._step, self._step_s = job.step, 0.0
+        self._held = 0
         self._places: dict[int, Place] = {}
         self._reports: deque[Report] = deque()
         self._ended_at: int | None = None
@@ -156,11 +157,12 @@ class _Attempt:
         """Take in what the workers left, and see to what is due."""
         self._places, self._ended_at = news.places, news.ended_at
         self._reports += news.reports
+        # Workers that have ended give no sign any more, and their last reports may be unread yet.
+        self._held = max((sign.memory_bytes for sign in news.signs.values()), default=self._held)
         while self._reports:
             report = self._reports.popleft()
             self._step, self._step_s = report.step, sum(report.seconds.values())
-            held = max((sign.memory_bytes for sign in news.signs.values()), default=0)
-            self._watch.on_report(report._replace(memory_bytes=held))
+            self._watch.on_report(report._replace(memory_bytes=self._held))
         for shown in news.shown:
             self._watch.on_shown(shown)
         now = time.monotonic()
