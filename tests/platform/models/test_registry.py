@@ -5,10 +5,12 @@ import sqlite3
 from pathlib import Path
 
 import pytest
+from torch import nn
 
-from genloom.errors import RequestError, StoreError, UnknownName
+from genloom import registry as plugins
+from genloom.errors import PluginError, RequestError, StoreError, UnknownName
 from genloom_platform.evaluate.measured import Measured
-from genloom_platform.models import aliases, database, record
+from genloom_platform.models import aliases, database, loading, record
 from genloom_platform.models.recover import recover
 from genloom_platform.models.registry import Registry
 from genloom_platform.store import Store
@@ -41,6 +43,24 @@ def test_a_version_is_found_by_number_alias_or_as_the_newest(versions, store):
         registry.find("image-clasifier@1")
     with pytest.raises(UnknownName, match="there is no model"):
         registry.find("../x'; drop table")
+
+
+def test_weights_that_the_installed_plugin_has_no_network_for_are_told_with_what_to_install(
+    versions, store, monkeypatch
+):
+    versions.make()
+    kind = plugins.load("image-classifier")
+    build = kind.build
+
+    def newer(self, data):
+        module = build(self, data)
+        module.extra = nn.Linear(2, 2)
+        return module
+
+    monkeypatch.setattr(kind, "build", newer)
+    with pytest.raises(PluginError, match=r"do not fit .*extra.*pip install genloom-image==") as told:
+        loading.load(store, "image-classifier")
+    assert len(str(told.value)) < 700
 
 
 def test_tags_are_written_and_taken_away(versions, store):

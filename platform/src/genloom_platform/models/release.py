@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 WEIGHTS = "model.safetensors"
 DESCRIPTION = "model.json"
+MAX_UNFITTING = 300
+"""Characters of what does not fit that are told."""
 
 
 class Release(Facts):
@@ -189,6 +191,7 @@ def load(store: Store, release: Release) -> tuple[genloom.Trainable, Any, Any]:
 
     Raises:
         DataError: The weights are not those that were released, or an adapter's base is another.
+        PluginError: The installed package builds another network than the one that the weights are of.
     """
     from safetensors.torch import load_model
 
@@ -199,12 +202,24 @@ def load(store: Store, release: Release) -> tuple[genloom.Trainable, Any, Any]:
         compose(store, release, module)
         adapters.merge(module)
         return trainable, module.eval(), data
-    with tempfile.TemporaryDirectory(prefix="genloom-model-") as scratch:
-        local = Path(scratch) / WEIGHTS
-        if store.download(f"{release.path}/{WEIGHTS}", local) != release.weights_sha256:
-            raise cache.corrupt(store, f"{release.path}/{WEIGHTS}")
+    local = cache.local(store, f"{release.path}/{WEIGHTS}", release.weights_sha256)
+    try:
         load_model(module, local)
+    except RuntimeError as error:
+        raise _unfitting(release, error) from error
     return trainable, module.eval(), data
+
+
+def _unfitting(release: Release, error: RuntimeError) -> PluginError:
+    """What is said where weights fit no longer: torch lists all that is missing, too much or of another shape."""
+    installed = registry.find(release.generator["name"]).version
+    what = " ".join(str(error).partition("\n")[2].split()) or str(error)
+    short = what if len(what) <= MAX_UNFITTING else f"{what[:MAX_UNFITTING]}…"
+    return PluginError(
+        f"the weights of {release.name} were made with {release.package} {release.package_version}, and do "
+        f"not fit the network that the installed {release.package} {installed} builds ({short}); "
+        f"pip install {release.package}=={release.package_version}, or train it again"
+    )
 
 
 def compose(store: Store, release: Release, module: Any) -> None:
