@@ -177,6 +177,33 @@ def test_a_prompt_gives_the_same_text_alone_in_a_batch_and_as_a_stream(cell: str
 
 
 @pytest.mark.parametrize(("cell", "layers"), CELLS)
+def test_a_prompt_gives_the_same_text_whoever_joins_and_leaves_while_it_is_written(
+    cell: str, layers: int
+):
+    generator = TextRNN(cell=cell, layers=layers, width=64)
+    model, prompts = built(generator), mixed_prompts()
+    with torch.no_grad():
+        whole = [text.text for text in generator.generate(model, prompts)]
+        batch, places, written = generator.running(model), dict[int, int](), [""] * len(prompts)
+        waiting, given_up = list(range(len(prompts))), len(prompts) - 1
+        while waiting or places:
+            if waiting:  # one more in every step, each at the first place that is free
+                place = next(place for place in range(batch.places) if place not in places)
+                places[place] = waiting.pop(0)
+                batch.join(place, prompts[places[place]])
+            for place, piece in batch.step().items():
+                number = places[place]
+                written[number] += str(piece.sample)
+                if piece.last:
+                    del places[place]
+                elif number == given_up:
+                    batch.leave(place)
+                    del places[place]
+    assert written[:given_up] == whole[:given_up]
+    assert len(written[given_up]) == 1
+
+
+@pytest.mark.parametrize(("cell", "layers"), CELLS)
 def test_the_logits_are_the_same_to_the_last_bit_alone_and_at_every_place_of_a_batch(
     cell: str, layers: int
 ):

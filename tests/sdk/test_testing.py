@@ -413,6 +413,33 @@ class Stutters(Writer):
         return [Text(f"la {prompt.seed}") for prompt in prompts]
 
 
+class Crowd(genloom.RunningBatch):
+    places = 2
+
+    def __init__(self) -> None:
+        self.here: dict[int, Any] = {}
+
+    def join(self, place: int, prompt: Any) -> None:
+        self.here[place] = prompt
+
+    def leave(self, place: int) -> None:
+        del self.here[place]
+
+    def step(self) -> Any:
+        count = len(self.here)
+        pieces = {place: genloom.Piece(Text("la" * count), True) for place in self.here}
+        self.here.clear()
+        return pieces
+
+
+class Crowded(Stutters):
+    def generate(self, model: Any, prompts: Sequence[Any]) -> Sequence[genloom.Sample]:
+        return [Text("la la") for _ in prompts]
+
+    def running(self, model: Any) -> Crowd:
+        return Crowd()
+
+
 # ---- what prediction asks
 
 
@@ -476,6 +503,7 @@ FAULTS = [
     (GlobalDice, "same seed", "levels apart", "manual_seed(prompt.seed)"),
     (OneDieForAll, "same seed in a batch", "two places of a batch", "manual_seed(prompt.seed)"),
     (Unregistered, "weights say all", "another sample", "register_buffer"),
+    (Crowded, "running batch", "in a running batch and alone", "do not depend on others"),
     (Stutters, "stream", "joined and whole", "join the pieces"),
     (NeedsTheAnswer, "predict", "KeyError", "without target"),
     (Improbable, "predictions travel", "sum 1.8", "normalise"),

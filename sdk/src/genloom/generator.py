@@ -14,7 +14,7 @@ learns from, and `Prompt`, what a caller may ask. The platform calls the methods
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
@@ -131,6 +131,46 @@ class Generator(Trainable):
     def stream(self, model: Any, prompt: Any) -> Iterator[Sample]:
         """The sample of one prompt in pieces, as they are made; all at once unless overridden."""
         yield from self.generate(model, [prompt])
+
+    def running(self, model: Any) -> "RunningBatch | None":
+        """A batch that prompts join and leave while it runs, for models that make a sample step by step.
+
+        None unless overridden: whoever comes then waits until the batch before is done.
+
+        Args:
+            model: As `generate` gets it.
+        """
+
+
+class Piece(NamedTuple):
+    """What a sample has grown by."""
+
+    sample: Sample
+    """The piece; a text's, joined, are what `generate` gives."""
+    last: bool
+    """Whether the sample is whole; its place is then free again."""
+
+
+class RunningBatch(ABC):
+    """Samples in the making, all taken a step further at a time (Yu et al., Orca, 2022, section 3.1).
+
+    What a prompt gets must not depend on who else is in the batch, or when they came. One thread calls it.
+    """
+
+    places: int
+    """How many samples it makes at once."""
+
+    @abstractmethod
+    def join(self, place: int, prompt: Any) -> None:
+        """Begin a prompt's sample at a place that is free, from 0 to below `places`."""
+
+    @abstractmethod
+    def leave(self, place: int) -> None:
+        """Give up the sample at a place: nobody waits for it any more."""
+
+    @abstractmethod
+    def step(self) -> Mapping[int, Piece]:
+        """Take all samples a step further: the piece of each, by its place."""
 
 
 class Predictor(Trainable):

@@ -14,7 +14,7 @@ from genloom.errors import WrongDataset
 from genloom_text.network import PADDING, Cell, CharacterRNN
 from genloom_text.prompt import Continuation, check_start
 from genloom_text.vocabulary import vocabulary_of
-from genloom_text.writing import GROUP, write
+from genloom_text.writing import GROUP, Writing, write
 
 LEARNING_RATE = 3e-3
 """For AdamW without a schedule; averaged weights take the place of its decay."""
@@ -115,6 +115,10 @@ class TextRNN(genloom.Generator):
         """The same text, character by character."""
         for (character,) in write(model, [prompt]):
             yield Text(character)
+
+    def running(self, model: CharacterRNN) -> Writing:
+        """A group of texts, each a character further at a time."""
+        return Writing(model)
 
     def check_prompt(self, prompt: Prompt, data: Data) -> None:
         """Refuse a start with characters that the model has never seen."""

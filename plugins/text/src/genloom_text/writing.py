@@ -4,15 +4,15 @@ A sum is rounded otherwise in a product of one row than in one of sixteen, and o
 probability is enough to draw another character and so to write another text. Therefore nothing here
 has a shape that depends on the other prompts: a start is read alone, and prompts are then continued
 in groups of always the same number of rows, filled up where there are fewer. Within a product of one
-shape, every row is computed in the same way.
+shape, every row is computed in the same way. So a prompt may also join a group that is being written.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+import genloom
 from genloom_text.network import CharacterRNN
 from genloom_text.prompt import Continuation
 
@@ -21,30 +21,84 @@ GROUP = 16
 as long as a product of one row would. A power of two leaves no row over where a product is cut in tiles."""
 
 
+class Writing(genloom.RunningBatch):
+    """A group that is being written: each row a prompt, or nothing yet."""
+
+    places = GROUP
+
+    def __init__(self, model: CharacterRNN) -> None:
+        self._model = model
+        self._prompts: dict[int, Continuation] = {}
+        self._uniform: dict[int, list[float]] = {}
+        """By row: a number from 0 to below 1 for each character that is still to be drawn, the next last."""
+        self._logits = torch.empty(0)
+        self._state = torch.empty(0)
+        self._symbols: Tensor | None = None
+        """What was drawn and not yet read."""
+
+    def join(self, place: int, prompt: Continuation) -> None:
+        """Read the start, alone."""
+        self._read_on()
+        model = self._model
+        start = [model.vocabulary.start, *model.vocabulary.encode(prompt.start).tolist()]
+        logits, state = model(torch.tensor([start], device=model.output.weight.device))
+        if not self._prompts:
+            self._logits = logits.new_zeros(GROUP, logits.shape[2])
+            self._state = state.new_zeros(*state.shape[:2], GROUP, state.shape[3])
+        self._logits[place] = logits[0, -1]
+        self._state[:, :, place] = state[:, :, 0]
+        source = torch.Generator().manual_seed(prompt.seed)
+        numbers: list[float] = torch.rand(
+            prompt.max_chars, generator=source, dtype=torch.float64
+        ).tolist()
+        self._prompts[place], self._uniform[place] = prompt, numbers[::-1]
+
+    def leave(self, place: int) -> None:
+        """Free the row."""
+        del self._prompts[place], self._uniform[place]
+
+    def step(self) -> dict[int, genloom.Piece]:
+        """Draw a character in each row."""
+        self._read_on()
+        characters, prompts = self._model.vocabulary.characters, self._prompts
+        uniform = _column({place: left.pop() for place, left in self._uniform.items()}, 0)
+        temperature = _column({place: prompt.temperature for place, prompt in prompts.items()}, 1)
+        top_p = _column({place: prompt.top_p for place, prompt in prompts.items()}, 1)
+        # Without the unknown, which is the last; in float64, whose sums are closer to 1.
+        known = self._logits[:, : self._model.vocabulary.unknown].cpu().double()
+        self._symbols = draw(torch.softmax(known / temperature, 1), top_p, uniform)
+        drawn = self._symbols.tolist()
+        pieces = {
+            place: genloom.Piece(genloom.Text(characters[drawn[place]]), not self._uniform[place])
+            for place in prompts
+        }
+        for place, piece in pieces.items():
+            if piece.last:
+                self.leave(place)
+        return pieces
+
+    def _read_on(self) -> None:
+        """Read what was drawn, where anything is still written."""
+        if self._symbols is not None and self._prompts:
+            symbols = self._symbols[:, None].to(self._logits.device)
+            logits, self._state = self._model(symbols, self._state)
+            self._logits = logits[:, 0]
+        self._symbols = None
+
+
 def write(model: CharacterRNN, prompts: Sequence[Continuation]) -> Iterator[list[str]]:
     """Continue up to `GROUP` prompts.
 
     Yields:
         What each prompt goes on with: one character, or "" once it has all that it asked for.
     """
-    logits, state = _read(model, prompts)
-    device = logits.device
-    uniform = _uniform(prompts)
-    temperature = _column([prompt.temperature for prompt in prompts])
-    top_p = _column([prompt.top_p for prompt in prompts])
-    symbols = torch.empty(0)
-    for step in range(uniform.shape[1]):
-        if step:
-            logits, state = model(symbols[:, None].to(device), state)
-            logits = logits[:, 0]
-        # Without the unknown, which is the last; in float64, whose sums are closer to 1.
-        known = logits[:, : model.vocabulary.unknown].cpu().double()
-        symbols = draw(torch.softmax(known / temperature, 1), top_p, uniform[:, step : step + 1])
-        drawn = [model.vocabulary.characters[symbol] for symbol in symbols[: len(prompts)].tolist()]
-        yield [
-            character if step < prompt.max_chars else ""
-            for prompt, character in zip(prompts, drawn, strict=True)
-        ]
+    group = Writing(model)
+    for place, prompt in enumerate(prompts):
+        group.join(place, prompt)
+    while pieces := group.step():
+        yield [str(pieces[place].sample) if place in pieces else "" for place in range(len(prompts))]
+        if all(piece.last for piece in pieces.values()):
+            return
 
 
 def draw(probabilities: Tensor, top_p: Tensor, uniform: Tensor) -> Tensor:
@@ -64,32 +118,7 @@ def draw(probabilities: Tensor, top_p: Tensor, uniform: Tensor) -> Tensor:
     return symbols.gather(1, torch.minimum(place, last))[:, 0]
 
 
-def _read(model: CharacterRNN, prompts: Sequence[Continuation]) -> tuple[Tensor, Tensor]:
-    """Read each start alone: the logits of what follows it, and the state, of `GROUP` rows."""
-    device = model.output.weight.device
-    logits: list[Tensor] = []
-    states: list[Tensor] = []
-    for prompt in prompts:
-        start = [model.vocabulary.start, *model.vocabulary.encode(prompt.start).tolist()]
-        after, state = model(torch.tensor([start], device=device))
-        logits.append(after[:, -1])
-        states.append(state)
-    missing = (0, 0, 0, GROUP - len(prompts))
-    return F.pad(torch.cat(logits), missing), F.pad(torch.cat(states, 2), missing)
-
-
-def _uniform(prompts: Sequence[Continuation]) -> Tensor:
-    """One number from 0 to below 1 for each character of each prompt, [`GROUP`, time], by its seed."""
-    numbers = torch.zeros(GROUP, max(prompt.max_chars for prompt in prompts), dtype=torch.float64)
-    for row, prompt in enumerate(prompts):
-        source = torch.Generator().manual_seed(prompt.seed)
-        numbers[row, : prompt.max_chars] = torch.rand(
-            prompt.max_chars, generator=source, dtype=torch.float64
-        )
-    return numbers
-
-
-def _column(values: list[float]) -> Tensor:
-    """One value a row, [`GROUP`, 1], with 1 for rows that only fill up."""
-    filled = values + [1.0] * (GROUP - len(values))
+def _column(values: Mapping[int, float], other: float) -> Tensor:
+    """One value a row, [`GROUP`, 1], and another where a row has none."""
+    filled = [values.get(place, other) for place in range(GROUP)]
     return torch.tensor(filled, dtype=torch.float64)[:, None]

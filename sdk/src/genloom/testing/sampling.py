@@ -171,6 +171,39 @@ def stream(case: Case) -> str:
     return f"{count} pieces of {len(asked)} samples"
 
 
+@rule(
+    "running batch",
+    "where running(model) gives a batch, a sample is the one that generate gives, whoever joins it on the way",
+    "let generate, stream and the running batch take the same steps, on shapes that do not depend on others",
+    needs=("same seed",),
+)
+def running(case: Case) -> str:
+    """Each prompt joins a step after the one before, at the last place that is free."""
+    subject, asked = _generator(case), example_prompts(case)
+    samples = _samples(case, asked)
+    with case.torch.no_grad(), case.seeded(SEED):
+        batch = subject.running(case.model)
+        if batch is None:
+            return "it has none"
+        waiting, places = dict(enumerate(asked)), dict[int, int]()
+        pieces: list[list[Sample]] = [[] for _ in asked]
+        while waiting or places:
+            free = [place for place in range(batch.places) if place not in places]
+            if waiting and free:
+                number = next(iter(waiting))
+                batch.join(free[-1], waiting.pop(number))
+                places[free[-1]] = number
+            for place, piece in batch.step().items():
+                pieces[places[place]].append(piece.sample)
+                if piece.last:
+                    del places[place]
+    for prompt, whole, parts in zip(asked, samples, pieces, strict=True):
+        joined = Text("".join(map(str, parts))) if isinstance(whole, Text) else parts[-1]
+        if distance := apart(joined, whole):
+            raise Broken(f"seed {prompt.seed}, in a running batch and alone: {distance}")
+    return f"{len(asked)} samples at {batch.places} places"
+
+
 def _samples(case: Case, asked: Sequence[Any], seed: int = SEED) -> Sequence[Sample]:
     """What a generator makes, as the platform asks it: without gradients, in evaluation mode."""
     case.model.eval()
@@ -192,4 +225,5 @@ RULES: tuple[Rule, ...] = (
     seeds_differ,
     weights_say_all,
     stream,
+    running,
 )
