@@ -248,6 +248,23 @@ def test_trials_of_several_workers_are_stopped_and_leave_nothing_reserved(digits
     wait_until(all_is_free)
 
 
+def test_a_worker_of_a_trial_that_is_killed_is_recovered_as_in_any_training(digits_store):
+    killer = Killer(digits_store)
+    done, events = swept(
+        digits_store, "struck", trials=1, space={"optimizer.lr": {"choice": [1e-2]}}, on_change=killer,
+        run=RUN | {"scale": {"workers": 2}, "generator": {"name": "example-moody", "pace_s": 0.05}},
+    )  # fmt: skip
+    (trial,) = done.trials
+    assert killer.killed
+    assert trial.state == "finished"
+    assert trial.failures == 0  # the trial's own course goes on: nothing for the sweep to try again
+    endings = [each.ending for each in runs.history(digits_store, trial.run)]
+    assert endings[:2] == ["worker died", "finished"]
+    assert trial.metrics["calls"] == 40
+    assert [look.step for look in trial.looks] == [10, 20, 30, 40]
+    assert not any("is tried again" in event for event in events)
+
+
 def wait_until(met, timeout_s=20):
     import time
 
