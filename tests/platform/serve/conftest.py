@@ -1,9 +1,15 @@
+import asyncio
+import socket
 import sys
-from collections.abc import Callable, Sequence
+import threading
+import time
+from collections.abc import AsyncGenerator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
+import uvicorn
 from fastapi.testclient import TestClient
 
 from genloom_platform.serve.app import create_app
@@ -31,6 +37,19 @@ class LocalBackend:
             if isinstance(result, Exception):
                 raise result
         return [self._models[model].answer(*pair) for pair in zip(asked, results, strict=True)]
+
+    async def stream(self, model: str, prompt: Any) -> AsyncGenerator[dict[str, Any]]:
+        served = self._models[model]
+        (asked,) = served.read([prompt])
+        told, pieces = served.head(asked), served.pieces(asked)
+        worker = ThreadPoolExecutor(1)
+        try:
+            while piece := await asyncio.get_running_loop().run_in_executor(worker, next, pieces, None):
+                yield told | {"pieces": [piece]}
+                told = {}
+        finally:
+            worker.submit(pieces.close)
+            worker.shutdown(wait=False)
 
 
 @pytest.fixture
@@ -62,3 +81,36 @@ def client_of() -> Callable[..., TestClient]:
 @pytest.fixture
 def client(client_of, drawer, counter, brightness) -> TestClient:
     return client_of(drawer, counter, brightness)
+
+
+@pytest.fixture(scope="session")
+def all_models() -> list[Served]:
+    makers = (
+        toys.drawer,
+        toys.counter,
+        toys.brightness,
+        toys.teller,
+        toys.speaker,
+        toys.enlarger,
+        toys.letters,
+    )
+    return [served(make(), 1700000000) for make in makers]
+
+
+@pytest.fixture(scope="session")
+def url(all_models):
+    """A real server in a thread of this process, which serves all toys."""
+    yield from serving(create_app(LocalBackend(*all_models)))
+
+
+def serving(app: Any):
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off"))
+        thread = threading.Thread(target=server.run, args=([listening],), daemon=True)
+        thread.start()
+        while not server.started:
+            time.sleep(0.01)
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+        server.should_exit = True
+        thread.join()
