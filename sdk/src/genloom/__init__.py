@@ -1,6 +1,6 @@
 """Genloom: write a generator in an afternoon, train it on a cluster, serve it."""
 
-from genloom.client import connect
+from genloom.client import connect, connect_async
 from genloom.data import (
     AudioColumn,
     ClassColumn,
@@ -75,5 +75,6 @@ __all__ = [
     "Value",
     "WrongDataset",
     "connect",
+    "connect_async",
     "load_model",
 ]

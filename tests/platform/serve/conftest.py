@@ -1,55 +1,19 @@
-import asyncio
-import socket
 import sys
-import threading
-import time
-from collections.abc import AsyncGenerator, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-import uvicorn
 from fastapi.testclient import TestClient
 
 from genloom_platform.serve.app import create_app
 from genloom_platform.serve.keys import Lock
-from genloom_platform.serve.model import Card, Served, served
+from genloom_platform.serve.model import Served, served
 
 sys.path.insert(0, str(Path(__file__).parent))
 
 import serve_toys as toys
-
-
-class LocalBackend:
-    """The real models, in this process and without batches over requests."""
-
-    def __init__(self, *models: Served) -> None:
-        self._models = {model.loaded.name: model for model in models}
-
-    def models(self) -> Sequence[Card]:
-        return [model.card() for model in self._models.values()]
-
-    async def answer(self, model: str, prompts: Sequence[Any]) -> list[Any]:
-        asked = self._models[model].read(prompts)
-        results = self._models[model].compute(asked)
-        for result in results:
-            if isinstance(result, Exception):
-                raise result
-        return [self._models[model].answer(*pair) for pair in zip(asked, results, strict=True)]
-
-    async def stream(self, model: str, prompt: Any) -> AsyncGenerator[dict[str, Any]]:
-        served = self._models[model]
-        (asked,) = served.read([prompt])
-        told, pieces = served.head(asked), served.pieces(asked)
-        worker = ThreadPoolExecutor(1)
-        try:
-            while piece := await asyncio.get_running_loop().run_in_executor(worker, next, pieces, None):
-                yield told | {"pieces": [piece]}
-                told = {}
-        finally:
-            worker.submit(pieces.close)
-            worker.shutdown(wait=False)
+from local_endpoint import LocalBackend, serving
 
 
 @pytest.fixture
@@ -101,16 +65,3 @@ def all_models() -> list[Served]:
 def url(all_models):
     """A real server in a thread of this process, which serves all toys."""
     yield from serving(create_app(LocalBackend(*all_models)))
-
-
-def serving(app: Any):
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off"))
-        thread = threading.Thread(target=server.run, args=([listening],), daemon=True)
-        thread.start()
-        while not server.started:
-            time.sleep(0.01)
-        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
-        server.should_exit = True
-        thread.join()

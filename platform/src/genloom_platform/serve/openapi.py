@@ -43,6 +43,18 @@ STATUSES = {
     "503": "Too many requests are under way, or the model is being started; see `Retry-After`.",
     "504": "The model gave no answer in time.",
 }
+SHAPES: dict[str, Any] = {
+    "text/plain": {"schema": {"type": "string"}},
+    "text/event-stream": {
+        "schema": {
+            "type": "object",
+            "description": "Each event's data is JSON; that of the last is [DONE].",
+            "properties": {"data": {"type": "string"}},
+            "required": ["data"],
+        }
+    },
+}
+"""What answers of other types than JSON and files hold."""
 OF_GET = ("401", "403", "404", "405", "429", "500", "503")
 """What a request without a body can be answered."""
 
@@ -137,10 +149,7 @@ def _types(formats: list[str]) -> list[str]:
 def _also(operation: dict[str, Any], *media_types: str) -> None:
     """Describe further types of the good answer."""
     good = operation["responses"]["200"]
-    further = {
-        each: {"schema": {"type": "string"}} if each.startswith("text/") else _binary()
-        for each in media_types
-    }
+    further = {each: SHAPES.get(each, _binary()) for each in media_types}
     operation["responses"]["200"] = good | {"content": good["content"] | further}
 
 
