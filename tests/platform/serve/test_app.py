@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 
 import genloom
-from genloom_platform.serve import app as app_module
-from genloom_platform.serve import body, guard
+from genloom_platform.serve import asking, body, guard
 
 KEY = "k" * 32
 WHITE = genloom.Image(np.full((4, 4, 3), 255, np.uint8)).to_json()
@@ -242,7 +241,7 @@ def test_a_body_that_does_not_arrive_is_given_up(client_of, drawer, monkeypatch)
 
 
 def test_a_model_that_does_not_answer_is_given_up(client_of, drawer, monkeypatch):
-    monkeypatch.setattr(app_module, "ANSWER_TIMEOUT_S", 0.01)
+    monkeypatch.setattr(asking, "ANSWER_TIMEOUT_S", 0.01)
 
     class Slow:
         def models(self):
@@ -384,8 +383,10 @@ def test_a_described_error_is_the_answered_one(client):
     described = client.get("/openapi.json").json()
     for path in described["paths"].values():
         for operation in path.values():
-            assert "422" not in operation["responses"]
-            assert "ErrorAnswer" in json.dumps(operation["responses"]["default"])
+            assert "default" not in operation["responses"]
+            for status in set(operation["responses"]) - {"200"}:
+                assert "ErrorAnswer" in json.dumps(operation["responses"][status])
+                assert "ProblemAnswer" in json.dumps(operation["responses"][status])
 
 
 def test_the_description_asks_for_the_key_where_one_is_set(client_of, drawer):

@@ -50,7 +50,8 @@ class Guard:
             if started:
                 raise
             refusal = error if isinstance(error, Refusal) else _failure(scope, error)
-            await refusal.response()(scope, receive, send)
+            accept = dict(scope["headers"]).get(b"accept", b"").decode("latin-1")
+            await refusal.response(accept)(scope, receive, send)
         finally:
             self._running -= 1
 

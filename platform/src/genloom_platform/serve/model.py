@@ -4,6 +4,7 @@ It knows neither HTTP nor Ray. `replica.py` runs one in a process of its own.
 """
 
 import re
+import types
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from genloom import Audio, Generator, Image, LoadedModel, Predictor, Prompt, Row
 from genloom.errors import InvalidConfig, PluginError, Problem, PromptError
 from genloom.problems import problems_of
 from genloom_platform.serve.errors import listed
+from genloom_platform.serve.fields import PromptField, fields_of
 
 MAX_MEDIA_BYTES = 256 << 20
 """Decoded media that one request may hold: a small file can claim to be a large picture."""
@@ -37,6 +39,8 @@ class Card:
     """The JSON schema of its prompt; what it refers to lies under `#/components/schemas/`."""
     definitions: dict[str, dict[str, Any]]
     """The schemas that it refers to, by their names there."""
+    fields: Mapping[str, PromptField]
+    """The fields of its prompt by name."""
 
     @property
     def full_name(self) -> str:
@@ -60,7 +64,10 @@ class Served(ABC):
         )
         definitions = {prefix + key: value for key, value in schema.pop("$defs", {}).items()}
         kind = "generator" if isinstance(self, ServedGenerator) else "predictor"
-        return Card(name, version, kind, self._makes(), self._created, self._run, schema, definitions)
+        fields = fields_of(self.loaded.trainable.Prompt)
+        return Card(
+            name, version, kind, self._makes(), self._created, self._run, schema, definitions, fields
+        )
 
     def read(self, given: Sequence[Any]) -> list[Prompt]:
         """Prompts from JSON, each checked.
@@ -137,9 +144,28 @@ class ServedGenerator(Served):
 
     def answer(self, prompt: Prompt, result: Sample) -> Any:
         """The sample, and the prompt that it is of: with its seed and defaults, without its media."""
+        return self.head(prompt) | {"sample": result.to_json()}
+
+    def head(self, prompt: Prompt) -> dict[str, Any]:
+        """What an answer tells of a prompt: its seed, and itself with its defaults, without its media."""
         media = {name for name, value in prompt if any(_samples_in(value))}
-        echo = prompt.model_dump(mode="json", exclude=media)
-        return {"seed": prompt.seed, "prompt": echo, "sample": result.to_json()}
+        return {"seed": prompt.seed, "prompt": prompt.model_dump(mode="json", exclude=media)}
+
+    def pieces(self, prompt: Prompt) -> Iterator[Any]:
+        """The sample of a prompt in pieces, each as JSON; closed, it makes no more of them."""
+        import torch
+
+        made = iter(cast(Generator, self.loaded.trainable).stream(self.loaded.module, prompt))
+        try:
+            while True:
+                with torch.inference_mode():  # not around a yield: the mode belongs to the thread
+                    piece = next(made, None)
+                if piece is None:
+                    return
+                yield piece.to_json()
+        finally:
+            if isinstance(made, types.GeneratorType):
+                made.close()
 
     def _compute(self, prompts: Sequence[Any]) -> Sequence[Any]:
         return cast(Generator, self.loaded.trainable).generate(self.loaded.module, prompts)

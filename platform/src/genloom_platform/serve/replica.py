@@ -7,9 +7,10 @@ where it shares batches with others (`model.py`).
 import asyncio
 import logging
 import secrets
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, cast
 
 from fastapi import FastAPI
 from ray import serve
@@ -22,13 +23,16 @@ from genloom_platform.serve.app import create_app
 from genloom_platform.serve.errors import SERVER, Refusal
 from genloom_platform.serve.guard import MAX_REQUESTS
 from genloom_platform.serve.keys import Lock
-from genloom_platform.serve.model import Card, served
+from genloom_platform.serve.model import Card, ServedGenerator, served
 from genloom_platform.serve.presence import Announcement, announce
 
 MAX_BATCH = 64
 """Prompts that a model is given at once."""
 BATCH_WAIT_S = 0.002
 """How long the first prompt of a batch waits for others."""
+TURN_S = 0.02
+"""How long a stream computes before batches and other streams have their turn; the pieces that it makes
+meanwhile are sent together. Its first piece is sent alone."""
 GATEWAY_CPUS = 0.1
 MODEL_CPUS = 1.0
 CAUSE = "cannot load the model: "
@@ -80,6 +84,27 @@ class ModelReplica:
             lambda: [self._model.answer(*pair) for pair in zip(prompts, results, strict=True)]
         )
 
+    async def stream(self, given: Any) -> AsyncIterator[dict[str, Any] | Exception]:
+        """The sample of one prompt in pieces, as `app.Backend.stream` gives them; an error ends them."""
+        try:
+            (prompt,) = await asyncio.to_thread(self._model.read, [given])
+        except InvalidConfig as error:
+            yield error
+            return
+        model = cast(ServedGenerator, self._model)
+        pieces = model.pieces(prompt)
+        loop = asyncio.get_running_loop()
+        try:
+            first = await loop.run_in_executor(self._worker, _some, pieces, 0.0)
+            yield model.head(prompt) | {"pieces": first}
+            while made := await loop.run_in_executor(self._worker, _some, pieces, TURN_S):
+                yield {"pieces": made}
+        except Exception as error:
+            yield self._explain(0, prompt, error)
+        finally:
+            # Also where the caller has gone: what was computing is then done first, on the same thread.
+            self._worker.submit(cast(Any, pieces).close)
+
     async def _in_batch(self, prompt: Prompt) -> Any:
         # Serve closes a batch after its wait even while the one before is computed, and then has a
         # queue of small ones. So prompts stay out of it until the model is idle, and enter together.
@@ -110,6 +135,17 @@ class ModelReplica:
         )
 
 
+def _some(pieces: Iterator[Any], turn_s: float) -> list[Any]:
+    """One piece, and those that are made until a turn is over; none where there are no more."""
+    until = time.monotonic() + turn_s
+    made: list[Any] = []
+    for piece in pieces:
+        made.append(piece)
+        if time.monotonic() >= until:
+            break
+    return made
+
+
 class RayBackend:
     """The models of an endpoint, reached through Serve's handles."""
 
@@ -126,12 +162,30 @@ class RayBackend:
         try:
             result = await self._handles[model].answer.remote(prompts)
         except RayActorError:
-            message = f"{model} stopped meanwhile and is started again; ask again in some seconds"
-            headers = {"Retry-After": "5"}
-            raise Refusal(503, "model_stopped", message, kind=SERVER, headers=headers) from None
+            raise _stopped(model) from None
         if isinstance(result, Exception):
             raise result
         return result
+
+    async def stream(self, model: str, prompt: Any) -> AsyncGenerator[dict[str, Any]]:
+        """See `app.Backend`."""
+        handle = cast(Any, self._handles[model]).options(stream=True)
+        parts = handle.stream.remote(prompt)
+        try:
+            async for part in parts:
+                if isinstance(part, Exception):
+                    raise part
+                yield part
+        except RayActorError:
+            raise _stopped(model) from None
+        finally:
+            parts.cancel()  # where the caller has gone, the replica stops; else it does nothing
+
+
+def _stopped(model: str) -> Refusal:
+    message = f"{model} stopped meanwhile and is started again; ask again in some seconds"
+    headers = {"Retry-After": "5"}
+    return Refusal(503, "model_stopped", message, kind=SERVER, headers=headers)
 
 
 # More requests than the guard lets through, so that it is the guard who refuses.
