@@ -19,12 +19,14 @@ from fastapi import FastAPI, Request, Response
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import to_json
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 
 from genloom.errors import InvalidConfig, PromptError
 from genloom.problems import problems_of
 from genloom_platform.serve import openapi
 from genloom_platform.serve.answers import GenerateAnswer, Health, ModelList, PredictAnswer
 from genloom_platform.serve.body import read_json
+from genloom_platform.serve.callers import Callers
 from genloom_platform.serve.catalog import Catalog, Kind
 from genloom_platform.serve.errors import (
     SERVER,
@@ -35,8 +37,10 @@ from genloom_platform.serve.errors import (
     listed,
 )
 from genloom_platform.serve.guard import Guard
-from genloom_platform.serve.keys import Doorkeeper, Lock
+from genloom_platform.serve.keyring import Ring
+from genloom_platform.serve.keys import Lock
 from genloom_platform.serve.model import Card
+from genloom_platform.serve.seen import HEADER, Counted, Seen, notes_of
 
 MAX_PROMPTS = 256
 """Prompts in a request."""
@@ -75,12 +79,24 @@ class Body(BaseModel):
     prompts: list[Any]
 
 
-def create_app(backend: Backend, lock: Lock | None = None) -> FastAPI:
+def create_app(
+    backend: Backend,
+    lock: Lock | None = None,
+    ring: Ring | None = None,
+    *,
+    origins: Sequence[str] = (),
+    meters: Counted | None = None,
+    names_answers: bool = True,
+) -> FastAPI:
     """The app.
 
     Args:
         backend: What answers.
-        lock: What a caller's key is compared with; None where no key is asked for.
+        lock: What a caller's key is compared with.
+        ring: The store's keys. Where there is neither this nor a lock, no key is asked for.
+        origins: Pages in browsers that may ask, as in `https://app.acme.example`, or `*`.
+        meters: What counts requests.
+        names_answers: See `Seen`.
     """
     app = FastAPI(
         title="Genloom",
@@ -91,14 +107,25 @@ def create_app(backend: Backend, lock: Lock | None = None) -> FastAPI:
         responses={"default": {"model": ErrorAnswer, "description": "Any error"}},
     )
     catalog = Catalog(backend.models())
-    app.add_middleware(Guard, doorkeeper=Doorkeeper(lock) if lock else None)
+    locked = lock is not None or ring is not None
+    app.add_middleware(Guard, callers=Callers(lock, ring) if locked else None)
+    if origins:
+        methods, shown = ["GET", "POST"], [HEADER, "Retry-After"]
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=origins,
+            allow_methods=methods,
+            allow_headers=["*"],
+            expose_headers=shown,
+        )
+    app.add_middleware(Seen, meters=meters, names_answers=names_answers)
     app.add_exception_handler(HTTPException, _http_error)
     _add_routes(app, backend, catalog)
     description: dict[str, Any] = {}
 
     def describe() -> dict[str, Any]:
         if not description:
-            description.update(openapi.describe(app, catalog, MAX_PROMPTS, locked=lock is not None))
+            description.update(openapi.describe(app, catalog, MAX_PROMPTS, locked=locked))
         return description
 
     app.openapi = describe
@@ -135,6 +162,8 @@ async def _answer(
     """Read a request, ask the model that it means, and answer."""
     body = _body(await read_json(request))
     card = catalog.find(kind, body.model)
+    notes = notes_of(request.scope)
+    notes.model, notes.prompts = card.full_name, len(body.prompts)
     if not 1 <= len(body.prompts) <= MAX_PROMPTS:
         message = f"prompts = a list of {len(body.prompts)}: a request takes 1 to {MAX_PROMPTS}"
         remedy = "send them in several requests" if body.prompts else "add one"
