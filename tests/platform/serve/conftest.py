@@ -34,6 +34,12 @@ class LocalBackend:
 
 
 @pytest.fixture
+def backend_of() -> type[LocalBackend]:
+    """Backends of the given models."""
+    return LocalBackend
+
+
+@pytest.fixture
 def drawer() -> Served:
     return served(toys.drawer(), 1700000000)
 

@@ -7,7 +7,7 @@ from genloom_platform.serve.limits import Denied, Limits, Rate, Usage, enter, le
 
 
 def outcomes(limits: Limits, moments: list[float]) -> list[float | None]:
-    """For requests at these moments, each ending at once: how long it had to wait, or None where it was let in."""
+    """For requests at these moments, each ending at once: how long it has to wait; None: it was let in."""
     usage, found = Usage(), []
     for now_s in moments:
         taken = enter(limits, usage, now_s)
