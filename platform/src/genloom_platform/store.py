@@ -6,6 +6,7 @@
     <store>/models/<name>/<run>/…                 released weights and their description
     <store>/aliases/<model>/<alias>/…             how an alias moved
     <store>/endpoints/<id>.json                   an endpoint that is served, while it is
+    <store>/keys/<name>.json                      who may ask its endpoints: digests of keys, and limits
     <store>/mlflow.db                             tracking and registry, where the store is a folder
     <store>/mlflow-artifacts/…                    files that MLflow shows
 

@@ -17,6 +17,12 @@ from local_endpoint import LocalBackend, serving
 
 
 @pytest.fixture
+def backend_of() -> type[LocalBackend]:
+    """Backends of the given models."""
+    return LocalBackend
+
+
+@pytest.fixture
 def drawer() -> Served:
     return served(toys.drawer(), 1700000000)
 

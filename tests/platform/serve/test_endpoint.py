@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -20,8 +21,9 @@ import serve_toys as toys
 
 import genloom
 from genloom.errors import EndpointError, RequestError, UnknownName
-from genloom_platform.serve import keys, launch, presence
+from genloom_platform.serve import keyring, keys, launch, presence
 from genloom_platform.serve.launch import Source
+from genloom_platform.serve.limits import Limits, Rate
 from genloom_platform.serve.model import served
 from genloom_platform.store import Store
 
@@ -211,6 +213,58 @@ def test_a_second_endpoint_on_the_cluster_is_refused(url):
     with pytest.raises(RequestError, match="serves an endpoint already"):
         launch.start_sources(SOURCES[:1], "127.0.0.1", port)
     assert httpx.get(f"{url}/healthz", trust_env=False).is_success
+
+
+def test_a_named_key_counts_within_its_limits_until_it_is_revoked(url, store):
+    limits = Limits(rate=Rate.read("3/h"))
+    headers = {"Authorization": f"Bearer {keyring.add(store, 'team', limits)}"}
+    statuses: list[int] = []
+
+    def until(status: int) -> httpx.Response:
+        deadline = time.monotonic() + 20
+        while True:
+            answer = httpx.get(f"{url}/v1/models", headers=headers, trust_env=False)
+            statuses.append(answer.status_code)
+            if answer.status_code == status:
+                return answer
+            assert time.monotonic() < deadline, statuses
+            time.sleep(0.2)
+
+    until(200)
+    limited = until(429)
+    assert statuses.count(200) == 3
+    assert 1190 <= int(limited.headers["retry-after"]) <= 1200
+    assert "'team' takes 3/h requests" in limited.json()["error"]["message"]
+    keyring.revoke(store, "team")
+    assert until(401).json()["error"]["code"] == "wrong_api_key"
+
+
+def test_an_answer_has_one_id(http):
+    assert http.get("/v1/models", headers={"X-Request-ID": "a-1"}).headers["x-request-id"] == "a-1"
+    assert len(http.get("/v1/models").headers.get_list("x-request-id")) == 1
+
+
+def test_rays_metrics_ports_show_the_endpoints_figures(http):
+    generate(http, "drawer", *[{}] * 3)
+    pages = [f"http://{n['NodeManagerAddress']}:{n['MetricsExportPort']}/metrics" for n in ray.nodes()]
+    wanted = [
+        'ray_genloom_serve_requests_total{.*model="drawer@1".*route="/v1/generate".*status="200"',
+        'ray_genloom_serve_first_byte_seconds_bucket{.*model="drawer@1"',
+        'ray_genloom_serve_batch_size_sum{.*model="drawer@1"',
+        'ray_genloom_serve_samples_total{.*model="drawer@1"',
+        "ray_genloom_serve_in_flight{",
+        'ray_genloom_serve_queue{.*model="drawer@1"',
+        'ray_genloom_serve_refused_total{.*reason="wrong_api_key"',
+    ]
+    httpx.get(f"{http.base_url}/v1/models", headers={"Authorization": "Bearer no"}, trust_env=False)
+    deadline = time.monotonic() + 60
+    while True:
+        text = "\n".join(httpx.get(page, trust_env=False).text for page in pages)
+        missing = [each for each in wanted if not re.search(each, text)]
+        if not missing:
+            return
+        assert time.monotonic() < deadline, missing
+        time.sleep(1)
 
 
 def test_a_model_that_dies_is_told_and_started_again(http):

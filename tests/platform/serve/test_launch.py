@@ -7,8 +7,10 @@ import serve_toys as toys
 
 import genloom_platform
 from genloom.errors import RequestError, UnknownName
-from genloom_platform.serve import keys, launch
+from genloom_platform.serve import keyring, keys, launch
 from genloom_platform.serve.launch import Source
+from genloom_platform.serve.limits import Limits
+from genloom_platform.store import Store
 
 DRAWER = Source("drawer@1", toys.drawer, 0)
 
@@ -35,6 +37,24 @@ def test_other_machines_are_not_served_without_a_key(tmp_path, free_port, host):
         launch.start(tmp_path.as_uri(), ["drawer"], host, free_port)
     assert refusal.value.exit_status == 2
     assert not list(tmp_path.iterdir())
+
+
+def test_a_named_key_is_enough_for_other_machines(tmp_path, free_port):
+    keyring.add(Store(tmp_path.as_uri()), "team", Limits())
+    with pytest.raises(UnknownName):  # the next thing that is looked at
+        launch.start(tmp_path.as_uri(), ["drawer"], "0.0.0.0", free_port)
+
+
+@pytest.mark.parametrize(
+    ("host", "key", "asks"),
+    [("127.0.0.1", None, False), ("127.0.0.1", "k" * 16, True), ("0.0.0.0", None, True)],
+)
+def test_the_stores_keys_count_wherever_a_key_is_asked_for(tmp_path, host, key, asks):
+    store = Store(tmp_path.as_uri())
+    door = launch._door(host, key, store, ["https://app.example"])
+    assert (door.store is not None) is asks
+    assert (door.lock is not None) is (key is not None)
+    assert door.origins == ("https://app.example",)
 
 
 def test_a_weak_key_is_refused_on_this_machine_too(monkeypatch, free_port):

@@ -14,6 +14,7 @@ from genloom_platform.cli import (
     evaluate,
     finetune,
     generate,
+    keys,
     plugins,
     registry,
     runs,
@@ -43,6 +44,7 @@ app.add_typer(
 )
 app.command("generate")(generate.generate)
 app.command("serve")(serve.serve)
+app.add_typer(keys.app, name="keys", help="Who may ask an endpoint: add, list, revoke.")
 app.add_typer(plugins.app, name="plugins", help="Generators and predictors: list, check, new.")
 app.command("ui")(ui.ui)
 app.command("doctor")(doctor.doctor)

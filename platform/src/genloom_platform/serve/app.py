@@ -14,7 +14,7 @@ A request goes through `guard.py` (key, host), this file (body, model), `replica
 """
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from importlib.metadata import version
 from typing import Any
 
@@ -22,17 +22,21 @@ from fastapi import FastAPI, Request, Response
 from pydantic import BaseModel, ConfigDict
 from pydantic_core import to_json
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 
 from genloom_platform.serve import files, openapi
 from genloom_platform.serve.answers import GenerateAnswer, Health, ModelEntry, ModelList, PredictAnswer
 from genloom_platform.serve.asking import MAX_PROMPTS, Backend, Begun, ask, begin
 from genloom_platform.serve.body import read_fields, read_json
+from genloom_platform.serve.callers import Callers
 from genloom_platform.serve.catalog import Catalog, Kind
 from genloom_platform.serve.errors import Refusal, from_status
 from genloom_platform.serve.events import EventStream
 from genloom_platform.serve.guard import Guard
-from genloom_platform.serve.keys import Doorkeeper, Lock
+from genloom_platform.serve.keyring import Ring
+from genloom_platform.serve.keys import Lock
 from genloom_platform.serve.model import Card
+from genloom_platform.serve.seen import HEADER, Counted, Seen
 from genloom_platform.serve.speaking import add_routes
 from genloom_platform.serve.speaking.request import as_model, from_form
 
@@ -48,12 +52,24 @@ class Body(BaseModel):
     prompts: list[Any]
 
 
-def create_app(backend: Backend, lock: Lock | None = None) -> FastAPI:
+def create_app(
+    backend: Backend,
+    lock: Lock | None = None,
+    ring: Ring | None = None,
+    *,
+    origins: Sequence[str] = (),
+    meters: Counted | None = None,
+    names_answers: bool = True,
+) -> FastAPI:
     """The app.
 
     Args:
         backend: What answers.
-        lock: What a caller's key is compared with; None where no key is asked for.
+        lock: What a caller's key is compared with.
+        ring: The store's keys. Where there is neither this nor a lock, no key is asked for.
+        origins: Pages in browsers that may ask, as in `https://app.acme.example`, or `*`.
+        meters: What counts requests.
+        names_answers: See `Seen`.
     """
     app = FastAPI(
         title="Genloom",
@@ -63,7 +79,18 @@ def create_app(backend: Backend, lock: Lock | None = None) -> FastAPI:
         redirect_slashes=False,
     )
     catalog = Catalog(backend.models())
-    app.add_middleware(Guard, doorkeeper=Doorkeeper(lock) if lock else None)
+    locked = lock is not None or ring is not None
+    app.add_middleware(Guard, callers=Callers(lock, ring) if locked else None)
+    if origins:
+        methods, shown = ["GET", "POST"], [HEADER, "Retry-After"]
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=origins,
+            allow_methods=methods,
+            allow_headers=["*"],
+            expose_headers=shown,
+        )
+    app.add_middleware(Seen, meters=meters, names_answers=names_answers)
     app.add_exception_handler(HTTPException, _http_error)
     _add_routes(app, backend, catalog)
     add_routes(app, backend, catalog)
@@ -71,7 +98,7 @@ def create_app(backend: Backend, lock: Lock | None = None) -> FastAPI:
 
     def describe() -> dict[str, Any]:
         if not description:
-            description.update(openapi.describe(app, catalog, MAX_PROMPTS, locked=lock is not None))
+            description.update(openapi.describe(app, catalog, MAX_PROMPTS, locked=locked))
         return description
 
     app.openapi = describe

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from genloom.errors import InvalidConfig, PromptError
 from genloom_platform.serve.errors import SERVER, Refusal, from_prompts
 from genloom_platform.serve.model import Card
+from genloom_platform.serve.seen import note
 
 MAX_PROMPTS = 256
 """Prompts in a request."""
@@ -50,6 +51,7 @@ async def ask(backend: Backend, card: Card, prompts: Sequence[Any]) -> list[Any]
     Raises:
         Refusal: There is none.
     """
+    note(card.full_name, len(prompts))
     if not 1 <= len(prompts) <= MAX_PROMPTS:
         message = f"prompts = a list of {len(prompts)}: a request takes 1 to {MAX_PROMPTS}"
         remedy = "send them in several requests" if prompts else "add one"
@@ -69,6 +71,7 @@ async def begin(backend: Backend, card: Card, prompt: Any) -> "Begun":
     Raises:
         Refusal: There is none, told before the answer has begun.
     """
+    note(card.full_name, 1)
     parts = _parts(backend, card, prompt)
     return Begun(await anext(parts), parts)
 

@@ -7,17 +7,20 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from genloom import LoadedModel
 from genloom.errors import GenloomError, RequestError
 from genloom_platform import cluster
 from genloom_platform.models import loading
 from genloom_platform.models.registry import Registry
-from genloom_platform.serve import keys
+from genloom_platform.serve import keyring, keys
 from genloom_platform.serve.keys import Lock
 from genloom_platform.serve.presence import Announcement
 from genloom_platform.store import Store
+
+if TYPE_CHECKING:
+    from genloom_platform.serve.replica import Door
 
 APP = "genloom"
 START_TIMEOUT_S = 600
@@ -42,11 +45,17 @@ class Source:
     """The run that made it."""
 
 
-def start(store_url: str, references: Sequence[str], host: str = "127.0.0.1", port: int = 8000) -> str:
+def start(
+    store_url: str,
+    references: Sequence[str],
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    origins: Sequence[str] = (),
+) -> str:
     """Serve registered models; returns when the endpoint answers.
 
-    The key that callers must send is the environment's GENLOOM_API_KEY, where that is set. It has to
-    be set for a host that other machines reach.
+    Callers must send a key where the environment's GENLOOM_API_KEY is set, or other machines reach the host:
+    that key, or one of the store's. On such a host there has to be one of them at least.
 
     Args:
         store_url: The store whose registry holds the models.
@@ -54,6 +63,7 @@ def start(store_url: str, references: Sequence[str], host: str = "127.0.0.1", po
             after it moves.
         host: The address to listen on.
         port: The port to listen on.
+        origins: Pages in browsers that may ask, as in `https://app.acme.example`.
 
     Returns:
         The endpoint's URL.
@@ -62,9 +72,9 @@ def start(store_url: str, references: Sequence[str], host: str = "127.0.0.1", po
         RequestError: The host, the port, the key or a model is wrong; nothing was started.
         GenloomError: A model cannot be loaded, or the cluster not be reached.
     """
-    check(host, port)
     store = Store(store_url)
-    return start_sources(sources(store, references), host, port, store)
+    check(host, port, store)
+    return start_sources(sources(store, references), host, port, store, origins)
 
 
 def sources(store: Store, references: Sequence[str]) -> list[Source]:
@@ -84,9 +94,12 @@ def sources(store: Store, references: Sequence[str]) -> list[Source]:
     return found
 
 
-def check(host: str, port: int) -> None:
-    """Raise RequestError where an endpoint cannot or must not listen there."""
-    keys.check_exposure(host, keys.from_environment())
+def check(host: str, port: int, store: Store | None = None) -> None:
+    """Raise RequestError where an endpoint of a store cannot or must not listen there."""
+    has_key = keys.from_environment() is not None
+    if not has_key and store and keys.is_exposed(host):
+        has_key = bool(keyring.records(store))
+    keys.check_exposure(host, has_key)
     if not 1 <= port <= 65535:
         raise RequestError(f"port = {port}: there is no such port; give 1 to 65535")
     family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
@@ -102,9 +115,15 @@ def check(host: str, port: int) -> None:
             ) from error
 
 
-def start_sources(sources: Sequence[Source], host: str, port: int, store: Store | None = None) -> str:
+def start_sources(
+    sources: Sequence[Source],
+    host: str,
+    port: int,
+    store: Store | None = None,
+    origins: Sequence[str] = (),
+) -> str:
     """Serve models from wherever they come; otherwise as `start`. It is told in the store, where one is given."""
-    check(host, port)
+    check(host, port, store)
     names = [source.name for source in sources]
     if not names:
         raise RequestError("no model was named; name one or more (genloom models list)")
@@ -113,11 +132,12 @@ def start_sources(sources: Sequence[Source], host: str, port: int, store: Store 
     key = keys.from_environment()
     url = _url(host, port)
     said = Announcement(store=store.url, url=url, models=tuple(names)) if store else None
+    door = _door(host, key, store, origins)
     with keys.withheld():
         serve = _connect(len(sources))
     try:
         _listen(serve, host, port)
-        _deploy(serve, sources, Lock.of(key) if key else None, said)
+        _deploy(serve, sources, door, said)
         _await_answer(url, key)
     except BaseException:
         stop()
@@ -150,6 +170,15 @@ def stop() -> None:
     _quiet_serve().shutdown()  # forgets the connection to it
 
 
+def _door(host: str, key: str | None, store: Store | None, origins: Sequence[str]) -> "Door":
+    """Whom to let in; on this machine, and without a key in the environment, no key is asked for."""
+    from genloom_platform.serve.replica import Door
+
+    closed = key is not None or keys.is_exposed(host)
+    lock = Lock.of(key) if key else None
+    return Door(lock, store.url if store and closed else None, tuple(origins))
+
+
 def _connect(num_models: int) -> Any:
     """Ray's serve module, in a process that is connected to a cluster that serves nothing yet."""
     from genloom_platform.serve.replica import GATEWAY_CPUS, MODEL_CPUS
@@ -171,9 +200,7 @@ def _quiet_serve() -> Any:
     return serve
 
 
-def _deploy(
-    serve: Any, sources: Sequence[Source], lock: Lock | None, said: Announcement | None
-) -> None:
+def _deploy(serve: Any, sources: Sequence[Source], door: "Door", said: Announcement | None) -> None:
     """Start the deployments, and wait until all run.
 
     Raises:
@@ -185,7 +212,7 @@ def _deploy(
         ModelReplica.options(name=source.name).bind(source.load, source.created, source.run)
         for source in sources
     ]
-    target = serve.RunTarget(target=Gateway.bind(lock, said, *models), name=APP, route_prefix="/")
+    target = serve.RunTarget(target=Gateway.bind(door, said, *models), name=APP, route_prefix="/")
     serve.run_many([target], wait_for_applications_running=False)
     deadline = time.monotonic() + START_TIMEOUT_S
     while (state := serve.status().applications[APP]).status != "RUNNING":
@@ -235,7 +262,7 @@ def _url(host: str, port: int) -> str:
 def _await_answer(url: str, key: str | None) -> None:
     """Wait until the endpoint answers, with the key where it asks for one.
 
-    The gateway then has seen the right key, and a wrong one costs it next to nothing (`Doorkeeper`).
+    The gateway then has seen the right key, and a wrong one costs it next to nothing (`Callers`).
     """
     import httpx
 
@@ -246,7 +273,8 @@ def _await_answer(url: str, key: str | None) -> None:
         while True:
             try:
                 answers = [client.get("/healthz"), client.get("/v1/models")]
-                if all(answer.is_success for answer in answers):
+                # Without a key at hand, that it asks for one is an answer.
+                if all(each.is_success or (not key and each.status_code == 401) for each in answers):
                     return
                 last = answers[-1].text[:200]
             except httpx.HTTPError as error:

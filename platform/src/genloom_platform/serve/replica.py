@@ -10,6 +10,7 @@ import secrets
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any, cast
 
 from fastapi import FastAPI
@@ -22,9 +23,14 @@ from genloom.errors import GenloomError, InvalidConfig, PromptError
 from genloom_platform.serve.app import create_app
 from genloom_platform.serve.errors import SERVER, Refusal
 from genloom_platform.serve.guard import MAX_REQUESTS
+from genloom_platform.serve.keyring import LOOK_S, Ring
 from genloom_platform.serve.keys import Lock
+from genloom_platform.serve.meters import ModelMeters, RequestMeters
 from genloom_platform.serve.model import Card, ServedGenerator, served
 from genloom_platform.serve.presence import Announcement, announce
+from genloom_platform.serve.seen import log_requests, place_of
+from genloom_platform.store import Store
+from genloom_platform.train.background import repeating
 
 MAX_BATCH = 64
 """Prompts that a model is given at once."""
@@ -59,6 +65,7 @@ class ModelReplica:
         except Exception as error:
             what = str(error) if isinstance(error, GenloomError) else f"{type(error).__name__}: {error}"
             raise RuntimeError(CAUSE + " ".join(what.split())) from error
+        self._meters = ModelMeters(self._model.loaded.name)
         self._worker = ThreadPoolExecutor(1, "model")
         self._idle = asyncio.Event()
         self._idle.set()
@@ -108,15 +115,22 @@ class ModelReplica:
     async def _in_batch(self, prompt: Prompt) -> Any:
         # Serve closes a batch after its wait even while the one before is computed, and then has a
         # queue of small ones. So prompts stay out of it until the model is idle, and enter together.
-        await self._idle.wait()
+        self._meters.waits(1)
+        try:
+            await self._idle.wait()
+        finally:
+            self._meters.waits(-1)
         return await self._batch(prompt)
 
     @serve.batch(max_batch_size=MAX_BATCH, batch_wait_timeout_s=BATCH_WAIT_S)
     async def _batch(self, prompts: list[Prompt]) -> list[Any]:
         self._idle.clear()
+        began_s = time.perf_counter()
         try:
             loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(self._worker, self._model.compute, prompts)
+            results = await loop.run_in_executor(self._worker, self._model.compute, prompts)
+            self._meters.batch(len(prompts), time.perf_counter() - began_s)
+            return results
         finally:
             self._idle.set()
 
@@ -124,7 +138,8 @@ class ModelReplica:
         if isinstance(error, PromptError):
             return PromptError(f"prompts.{index}: {error}")
         number = secrets.token_hex(4)
-        log.error("failure %s: %s on %r", number, self._model.loaded.name, prompt, exc_info=error)
+        name = self._model.loaded.name
+        log.error("failure %s: %s (seed %s): %s", number, name, prompt.seed, place_of(error))
         return Refusal(
             500,
             "model_failed",
@@ -188,18 +203,43 @@ def _stopped(model: str) -> Refusal:
     return Refusal(503, "model_stopped", message, kind=SERVER, headers=headers)
 
 
+@dataclass(frozen=True)
+class Door:
+    """Whom the gateway lets in."""
+
+    lock: Lock | None = None
+    """Of the environment's key."""
+    store: str | None = None
+    """The URL of the store whose keys count too. Where there is neither, no key is asked for."""
+    origins: tuple[str, ...] = ()
+    """Pages in browsers that may ask."""
+
+
 # More requests than the guard lets through, so that it is the guard who refuses.
 @serve.deployment(ray_actor_options={"num_cpus": GATEWAY_CPUS}, max_ongoing_requests=4 * MAX_REQUESTS)
 @serve.ingress()  # pyright: ignore[reportUntypedClassDecorator]
 class Gateway:
     """The routes."""
 
-    def __init__(self, lock: Lock | None, said: Announcement | None, *models: DeploymentHandle) -> None:
-        self._lock = lock
+    def __init__(self, door: Door, said: Announcement | None, *models: DeploymentHandle) -> None:
+        self._door = door
         self._models = models
         self._announced = announce(said) if said else None
+        self._ring = Ring(Store(door.store)) if door.store else None
+        if self._ring:
+            self._ring.look()
+            self._looking = repeating(self._ring.look, LOOK_S)
+            self._looking.__enter__()
+        log_requests()
 
     async def __serve_build_asgi_app__(self) -> FastAPI:
         cards = await asyncio.gather(*(model.card.remote() for model in self._models))
         handles = {card.full_name: model for card, model in zip(cards, self._models, strict=True)}
-        return create_app(RayBackend(handles, cards), self._lock)
+        return create_app(
+            RayBackend(handles, cards),
+            self._door.lock,
+            self._ring,
+            origins=self._door.origins,
+            meters=RequestMeters(),
+            names_answers=False,
+        )
