@@ -102,7 +102,8 @@ class Brightness(genloom.Predictor):
 class Teller(genloom.Generator):
     """Spells a start again and again, in another case by its seed, one character after the other.
 
-    "slow" takes 0.05 s for each; "fail0" fails at the first, "fail3" at the fourth.
+    "slow" takes 0.05 s for each; "fail0" fails at the first, "fail3" at the fourth; "open?" is answered with
+    how many streams are open in this process.
     """
 
     contract = "1.0"
@@ -130,6 +131,9 @@ class Teller(genloom.Generator):
 
     def stream(self, model, prompt):
         assert not torch.is_grad_enabled()
+        if prompt.start == "open?":
+            yield Text(str(Teller.open_streams))
+            return
         Teller.open_streams += 1
         text = prompt.start.upper() if prompt.seed % 2 else prompt.start
         try:
@@ -140,25 +144,6 @@ class Teller(genloom.Generator):
                 yield Text(text[index % len(text)] if text else "-")
         finally:
             Teller.open_streams -= 1
-
-
-class Watcher(genloom.Predictor):
-    """Tells how many streams of tellers are open in this process."""
-
-    contract = "1.0"
-    target = "streams"
-
-    class Prompt(genloom.Prompt):
-        """Nothing."""
-
-    def build(self, data):
-        return nn.Identity()
-
-    def prepare(self, row, data):
-        return {}
-
-    def predict(self, model, batch):
-        return [Value(value=Teller.open_streams)]
 
 
 class Speaker(genloom.Generator):

@@ -1,13 +1,21 @@
 """The routes, with real models in this process."""
 
 import asyncio
+import base64
 import json
+import resource
+import struct
+import time
+import zlib
+from http.client import HTTPConnection
 
 import numpy as np
 import pytest
+from local_endpoint import LocalBackend, serving
 
 import genloom
 from genloom_platform.serve import asking, body, guard
+from genloom_platform.serve.app import create_app
 
 KEY = "k" * 32
 WHITE = genloom.Image(np.full((4, 4, 3), 255, np.uint8)).to_json()
@@ -238,6 +246,54 @@ def test_a_body_that_does_not_arrive_is_given_up(client_of, drawer, monkeypatch)
     monkeypatch.setattr(body, "_collect", slowly)
     answer = ask(client_of(drawer), {})
     assert (answer.status_code, error_of(answer)["code"]) == (408, "request_timeout")
+
+
+def bomb(side: int) -> str:
+    """A PNG of some hundred bytes that says it is a square of that side."""
+    header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
+    pieces = [(b"IHDR", header), (b"IDAT", zlib.compress(b"\0" * 1000)), (b"IEND", b"")]
+    chunks = [
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        for kind, data in pieces
+    ]
+    return base64.b64encode(b"\x89PNG\r\n\x1a\n" + b"".join(chunks)).decode()
+
+
+@pytest.mark.parametrize("side", [9_000, 50_000])
+def test_a_small_file_that_says_it_is_a_huge_picture_is_not_decoded(client, side):
+    began, before = time.monotonic(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    answer = ask(client, *[{"like": bomb(side)}] * 20)
+    assert answer.status_code == 422
+    assert "pixels" in error_of(answer)["message"]
+    assert time.monotonic() - began < 2
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000
+
+
+def test_a_picture_that_is_cut_short_is_told(client):
+    whole = base64.b64decode(WHITE["data"])
+    answer = ask(client, {"like": base64.b64encode(whole[:45]).decode()})
+    assert answer.status_code == 422
+    assert "not a" in error_of(answer)["message"]
+
+
+def test_a_body_that_trickles_in_is_given_up(all_models, monkeypatch):
+    """Over a real socket: a byte now and then keeps no request alive."""
+    monkeypatch.setattr(body, "TIMEOUT_S", 0.5)
+    server = serving(create_app(LocalBackend(*all_models)))
+    url = next(server)
+    connection = HTTPConnection(url.removeprefix("http://"), timeout=10)
+    connection.putrequest("POST", "/v1/generate/drawer")
+    connection.putheader("Content-Type", "application/json")
+    connection.putheader("Content-Length", "1000")
+    connection.endheaders()
+    began = time.monotonic()
+    for _ in range(4):
+        connection.send(b" ")
+        time.sleep(0.1)
+    answer = connection.getresponse()
+    assert (answer.status, time.monotonic() - began < 2) == (408, True)
+    connection.close()
+    next(server, None)
 
 
 def test_a_model_that_does_not_answer_is_given_up(client_of, drawer, monkeypatch):

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import httpx
 import numpy as np
+import openai
 import psutil
 import pytest
 import ray
@@ -32,6 +33,7 @@ SOURCES = [
     Source("drawer@1", toys.drawer, 1700000000),
     Source("counter@2", toys.counter, 1700000000),
     Source("brightness@3", toys.brightness, 1700000000),
+    Source("teller@4", toys.teller, 1700000000),
 ]
 
 
@@ -73,7 +75,7 @@ def http(url):
 def test_the_store_tells_which_of_its_models_are_served(url, store):
     (endpoint,) = presence.running(store)
     assert endpoint.url == url
-    assert endpoint.models == ("drawer@1", "counter@2", "brightness@3")
+    assert endpoint.models == ("drawer@1", "counter@2", "brightness@3", "teller@4")
 
 
 @pytest.fixture
@@ -153,7 +155,7 @@ def test_a_wrong_prompt_fails_no_other_request(http):
 
 
 def test_the_client_draws_and_predicts(models):
-    assert list(models) == ["drawer", "counter", "brightness"]
+    assert list(models) == ["drawer", "counter", "brightness", "teller"]
     first, second = models["drawer"].generate(label=3, count=2)
     assert isinstance(first, genloom.Image)
     assert first != second
@@ -213,6 +215,58 @@ def test_a_second_endpoint_on_the_cluster_is_refused(url):
     with pytest.raises(RequestError, match="serves an endpoint already"):
         launch.start_sources(SOURCES[:1], "127.0.0.1", port)
     assert httpx.get(f"{url}/healthz", trust_env=False).is_success
+
+
+def test_openais_own_client_writes_draws_and_streams(url):
+    with openai.OpenAI(base_url=f"{url}/v1", api_key=KEY, max_retries=0) as client:
+        asked = {"model": "teller", "prompt": "xyz", "max_tokens": 5, "seed": 2}
+        assert client.completions.create(**asked).choices[0].text == "xyzxy"
+        events = list(client.completions.create(**asked, stream=True))
+        assert "".join(event.choices[0].text for event in events) == "xyzxy"
+        drawn = client.images.generate(model="drawer", prompt="", extra_body={"seed": 1})
+        assert genloom.Image.from_json(drawn.data[0].b64_json).array.shape == (8, 8, 1)
+        with pytest.raises(openai.AuthenticationError):
+            client.with_options(api_key="wrong").models.list()
+
+
+def test_a_stream_comes_piece_by_piece_and_its_end_is_the_whole_text(models):
+    began = time.monotonic()
+    pieces = models["teller"].stream(start="slow", max_chars=40, seed=2)
+    first = next(pieces)
+    assert time.monotonic() - began < 1.5
+    text = first.text + "".join(piece.text for piece in pieces)
+    assert time.monotonic() - began > 2
+    assert text == "slow" * 10
+    assert models["teller"].generate(start="slow", max_chars=40, seed=2) == [genloom.Text(text)]
+
+
+def test_a_caller_who_goes_in_mid_stream_frees_the_model(http, models):
+    """The toy tells how many of its streams are open in its process."""
+
+    def open_streams() -> str:
+        return models["teller"].generate(start="open?")[0].text
+
+    streams = [models["teller"].stream(start="slow", max_chars=1000) for _ in range(4)]
+    for stream in streams:
+        next(stream)
+    assert open_streams() == "4"
+    for stream in streams:
+        stream.close()
+    deadline = time.monotonic() + 10
+    while (left := open_streams()) != "0" and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert left == "0"
+
+
+def test_a_stream_of_a_wrong_or_failing_prompt_has_a_status(http):
+    for prompt, status in (({"max_chars": -1}, 422), ({"start": "fail0"}, 500)):
+        answer = http.post("/v1/generate/teller?stream=true", json=prompt)
+        assert answer.status_code == status, answer.text
+    answer = http.post("/v1/generate/teller?stream=true", json={"start": "fail3"})
+    assert answer.status_code == 200
+    assert "model_failed" in answer.text
+    assert "secret" not in answer.text
+    assert "[DONE]" not in answer.text
 
 
 def test_a_named_key_counts_within_its_limits_until_it_is_revoked(url, store):

@@ -39,6 +39,8 @@ BATCH_WAIT_S = 0.002
 TURN_S = 0.02
 """How long a stream computes before batches and other streams have their turn; the pieces that it makes
 meanwhile are sent together. Its first piece is sent alone."""
+READERS = 2
+"""Requests whose prompts are read at once: decoding a picture takes up to 500 MiB."""
 GATEWAY_CPUS = 0.1
 MODEL_CPUS = 1.0
 CAUSE = "cannot load the model: "
@@ -67,6 +69,7 @@ class ModelReplica:
             raise RuntimeError(CAUSE + " ".join(what.split())) from error
         self._meters = ModelMeters(self._model.loaded.name)
         self._worker = ThreadPoolExecutor(1, "model")
+        self._readers = ThreadPoolExecutor(READERS, "reader")
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -80,7 +83,7 @@ class ModelReplica:
         Errors are returned: raised ones would be logged, wrapped and counted as Serve's own failures.
         """
         try:
-            prompts = await asyncio.to_thread(self._model.read, given)
+            prompts = await self._read(given)
         except InvalidConfig as error:
             return error
         results = await asyncio.gather(*(self._in_batch(prompt) for prompt in prompts))
@@ -94,7 +97,7 @@ class ModelReplica:
     async def stream(self, given: Any) -> AsyncIterator[dict[str, Any] | Exception]:
         """The sample of one prompt in pieces, as `app.Backend.stream` gives them; an error ends them."""
         try:
-            (prompt,) = await asyncio.to_thread(self._model.read, [given])
+            (prompt,) = await self._read([given])
         except InvalidConfig as error:
             yield error
             return
@@ -111,6 +114,9 @@ class ModelReplica:
         finally:
             # Also where the caller has gone: what was computing is then done first, on the same thread.
             self._worker.submit(cast(Any, pieces).close)
+
+    async def _read(self, given: Sequence[Any]) -> list[Prompt]:
+        return await asyncio.get_running_loop().run_in_executor(self._readers, self._model.read, given)
 
     async def _in_batch(self, prompt: Prompt) -> Any:
         # Serve closes a batch after its wait even while the one before is computed, and then has a
