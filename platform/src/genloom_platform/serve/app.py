@@ -37,6 +37,7 @@ from genloom_platform.serve.errors import (
 from genloom_platform.serve.guard import Guard
 from genloom_platform.serve.keys import Doorkeeper, Lock
 from genloom_platform.serve.model import Card
+from genloom_platform.serve.traffic import Answers
 
 MAX_PROMPTS = 256
 """Prompts in a request."""
@@ -52,10 +53,11 @@ class Backend(Protocol):
         ...
 
     async def answer(self, model: str, prompts: Sequence[Any]) -> list[Any]:
-        """One answer for each prompt, both as JSON.
+        """One answer for each prompt, both as JSON; `traffic.Answers` where another version may give them.
 
         Args:
-            model: A card's full name.
+            model: A card's address: its full name, in place of which a version on trial may answer where
+                it is no `Pinned`.
             prompts: As they came, unchecked.
 
         Raises:
@@ -90,16 +92,18 @@ def create_app(backend: Backend, lock: Lock | None = None) -> FastAPI:
         redirect_slashes=False,
         responses={"default": {"model": ErrorAnswer, "description": "Any error"}},
     )
-    catalog = Catalog(backend.models())
+    catalog = Catalog(backend.models)
     app.add_middleware(Guard, doorkeeper=Doorkeeper(lock) if lock else None)
     app.add_exception_handler(HTTPException, _http_error)
     _add_routes(app, backend, catalog)
-    description: dict[str, Any] = {}
+    described: list[tuple[Any, dict[str, Any]]] = []
 
     def describe() -> dict[str, Any]:
-        if not description:
-            description.update(openapi.describe(app, catalog, MAX_PROMPTS, locked=lock is not None))
-        return description
+        cards = catalog.cards
+        if not described or described[0][0] != cards:
+            made = openapi.describe(app, catalog, MAX_PROMPTS, locked=lock is not None)
+            described[:] = [(cards, made)]
+        return described[0][1]
 
     app.openapi = describe
     return app
@@ -141,14 +145,19 @@ async def _answer(
         raise Refusal(422, "invalid_request", f"{message}; {remedy}", param="prompts")
     try:
         async with asyncio.timeout(ANSWER_TIMEOUT_S):
-            answers = await backend.answer(card.full_name, body.prompts)
+            answers = await backend.answer(card.address, body.prompts)
     except (InvalidConfig, PromptError) as error:
         raise from_prompts(error) from None
     except TimeoutError:
         message = f"{card.full_name} gave no answer in {ANSWER_TIMEOUT_S} s; ask for less at once"
         raise Refusal(504, "answer_timeout", message, kind=SERVER) from None
-    content = to_json({"model": card.full_name, key: answers}, inf_nan_mode="null")
+    content = to_json({"model": answered_by(answers, card), key: answers}, inf_nan_mode="null")
     return Response(content, media_type="application/json")
+
+
+def answered_by(answers: list[Any], card: Card) -> str:
+    """Name and version of what gave the answers: what was asked, or the version on trial in its place."""
+    return answers.model if isinstance(answers, Answers) else card.full_name
 
 
 def _body(value: Any) -> Body:

@@ -20,6 +20,10 @@ MAX_MEDIA_BYTES = 256 << 20
 """Decoded media that one request may hold: a small file can claim to be a large picture."""
 
 
+class Pinned(str):
+    """`name@version` where a request named it so: no other version may answer in its place."""
+
+
 @dataclass(frozen=True)
 class Card:
     """What an endpoint tells of a model."""
@@ -37,6 +41,13 @@ class Card:
     """The JSON schema of its prompt; what it refers to lies under `#/components/schemas/`."""
     definitions: dict[str, dict[str, Any]]
     """The schemas that it refers to, by their names there."""
+    pinned: bool = False
+    """Whether a request named this very version."""
+
+    @property
+    def address(self) -> str:
+        """What a backend is asked for."""
+        return Pinned(self.full_name) if self.pinned else self.full_name
 
     @property
     def full_name(self) -> str:

@@ -1,7 +1,7 @@
-"""The deployments of an endpoint: one process for each model, and one, the gateway, for the routes.
+"""A version of a model in processes of its own, and how they are reached.
 
-A request goes from Serve's HTTP proxy to the Gateway (`app.py`), and from there to a ModelReplica,
-where it shares batches with others (`model.py`).
+A request goes from Serve's HTTP proxy to the Gateway (`gateway.py`, `app.py`), and from there to a
+ModelReplica, where it shares batches with others (`model.py`).
 """
 
 import asyncio
@@ -11,26 +11,28 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from fastapi import FastAPI
 from ray import serve
 from ray.exceptions import RayActorError
 from ray.serve.handle import DeploymentHandle
 
 from genloom import LoadedModel, Prompt
-from genloom.errors import GenloomError, InvalidConfig, PromptError
-from genloom_platform.serve.app import create_app
+from genloom.errors import GenloomError, InvalidConfig, PromptError, RequestError
+from genloom_platform.serve.coalesce import Interrupted
+from genloom_platform.serve.dispatch import Dispatch
 from genloom_platform.serve.errors import SERVER, Refusal
 from genloom_platform.serve.guard import MAX_REQUESTS
-from genloom_platform.serve.keys import Lock
-from genloom_platform.serve.model import Card, served
-from genloom_platform.serve.presence import Announcement, announce
+from genloom_platform.serve.model import Card, Served, served
+from genloom_platform.serve.scaling import REQUESTS
+from genloom_platform.serve.traffic import Answers
 
 MAX_BATCH = 64
 """Prompts that a model is given at once."""
 BATCH_WAIT_S = 0.002
 """How long the first prompt of a batch waits for others."""
-GATEWAY_CPUS = 0.1
-MODEL_CPUS = 1.0
+PREFIX = "genloom."
+"""Before a version in the name of its Serve application."""
+HEALTH_S = 2.0
+"""Between two looks whether a replica lives; one that does not is replaced."""
 CAUSE = "cannot load the model: "
 """After it stands, to the end of the line, why a model cannot be loaded; Serve hands on a traceback."""
 
@@ -39,12 +41,10 @@ log = logging.getLogger("genloom.serve")
 
 # All that the gateway lets through may share batches. A model that cannot be loaded is told at once.
 @serve.deployment(
-    ray_actor_options={"num_cpus": MODEL_CPUS},
-    max_ongoing_requests=MAX_REQUESTS,
-    max_constructor_retry_count=1,
+    max_ongoing_requests=MAX_REQUESTS, max_constructor_retry_count=1, health_check_period_s=HEALTH_S
 )
 class ModelReplica:
-    """One model in a process of its own."""
+    """One model in a process of its own; it has made a sample or a prediction before it is asked."""
 
     def __init__(self, load: Callable[[], LoadedModel], created: int, run: str | None) -> None:
         import torch
@@ -52,16 +52,30 @@ class ModelReplica:
         torch.set_num_threads(1)
         try:
             self._model = served(load(), created, run)
+            warm(self._model)
         except Exception as error:
             what = str(error) if isinstance(error, GenloomError) else f"{type(error).__name__}: {error}"
             raise RuntimeError(CAUSE + " ".join(what.split())) from error
         self._worker = ThreadPoolExecutor(1, "model")
         self._idle = asyncio.Event()
         self._idle.set()
+        self._requests = 0
+
+    def record_autoscaling_stats(self) -> dict[str, float]:
+        """What `scaling.by_requests` goes by; Serve itself counts calls, each of which may hold many."""
+        return {REQUESTS: self._requests}
 
     async def card(self) -> Card:
         """What to tell of the model."""
         return await asyncio.to_thread(self._model.card)
+
+    async def answer_many(self, requests: Sequence[Sequence[Any]]) -> list[Any]:
+        """Several requests at once: for each what `answer` gives."""
+        self._requests += len(requests)
+        try:
+            return await asyncio.gather(*map(self.answer, requests))
+        finally:
+            self._requests -= len(requests)
 
     async def answer(self, given: Sequence[Any]) -> list[Any] | InvalidConfig | PromptError | Refusal:
         """One answer for each prompt, or why there is none.
@@ -110,42 +124,60 @@ class ModelReplica:
         )
 
 
+def warm(model: Served) -> None:
+    """Let a model answer its prompt of all defaults, so that the first caller waits for no start.
+
+    A model whose prompt needs more is left as it is.
+
+    Raises:
+        RequestError: It fails on it.
+    """
+    try:
+        (prompt,) = model.read([{}])
+    except InvalidConfig:
+        return
+    (result,) = model.compute([prompt])
+    if isinstance(result, PromptError):
+        return
+    if isinstance(result, Exception):
+        raise RequestError(
+            f"it fails on the prompt of all defaults ({type(result).__name__}: {result}); mend the plugin, "
+            f"and look with genloom generate {model.loaded.name}"
+        ) from result
+    model.answer(prompt, result)
+
+
+class Handles(dict[str, DeploymentHandle]):
+    """Serve's handles to versions, by `name@version`."""
+
+    def __missing__(self, version: str) -> DeploymentHandle:
+        handle = serve.get_deployment_handle(version, PREFIX + version, _check_exists=False)
+        self[version] = handle
+        return handle
+
+
 class RayBackend:
     """The models of an endpoint, reached through Serve's handles."""
 
-    def __init__(self, handles: dict[str, DeploymentHandle], cards: Sequence[Card]) -> None:
-        self._handles = handles
-        self._cards = cards
+    def __init__(self) -> None:
+        self._handles = Handles()
+        self.dispatch = Dispatch(self._call)
 
     def models(self) -> Sequence[Card]:
         """What is served."""
-        return self._cards
+        return self.dispatch.models()
 
-    async def answer(self, model: str, prompts: Sequence[Any]) -> list[Any]:
+    async def answer(self, model: str, prompts: Sequence[Any]) -> Answers:
         """See `app.Backend`."""
+        return await self.dispatch.answer(model, prompts)
+
+    async def _call(self, version: str, requests: list[Sequence[Any]]) -> list[Any]:
+        """See `coalesce.Call`."""
+        response = self._handles[version].answer_many.remote(requests)
         try:
-            result = await self._handles[model].answer.remote(prompts)
-        except RayActorError:
-            message = f"{model} stopped meanwhile and is started again; ask again in some seconds"
-            headers = {"Retry-After": "5"}
-            raise Refusal(503, "model_stopped", message, kind=SERVER, headers=headers) from None
-        if isinstance(result, Exception):
-            raise result
-        return result
-
-
-# More requests than the guard lets through, so that it is the guard who refuses.
-@serve.deployment(ray_actor_options={"num_cpus": GATEWAY_CPUS}, max_ongoing_requests=4 * MAX_REQUESTS)
-@serve.ingress()  # pyright: ignore[reportUntypedClassDecorator]
-class Gateway:
-    """The routes."""
-
-    def __init__(self, lock: Lock | None, said: Announcement | None, *models: DeploymentHandle) -> None:
-        self._lock = lock
-        self._models = models
-        self._announced = announce(said) if said else None
-
-    async def __serve_build_asgi_app__(self) -> FastAPI:
-        cards = await asyncio.gather(*(model.card.remote() for model in self._models))
-        handles = {card.full_name: model for card, model in zip(cards, self._models, strict=True)}
-        return create_app(RayBackend(handles, cards), self._lock)
+            return await response
+        except RayActorError as error:
+            raise Interrupted from error
+        except asyncio.CancelledError:
+            response.cancel()  # a wait that ends does not end the call
+            raise

@@ -1,0 +1,58 @@
+"""The gateway: the routes, in a process of their own. It asks the keeper what it may go by."""
+
+import asyncio
+import logging
+
+from fastapi import FastAPI
+from ray import serve
+from ray.exceptions import RayError
+from ray.serve.handle import DeploymentHandle
+
+from genloom_platform.serve.app import create_app
+from genloom_platform.serve.guard import MAX_REQUESTS
+from genloom_platform.serve.keys import Lock
+from genloom_platform.serve.replica import RayBackend
+
+CPUS = 0.1
+EXCHANGE_S = 0.5
+"""Between two talks with the keeper."""
+EXCHANGE_TIMEOUT_S = 10.0
+
+log = logging.getLogger("genloom.serve")
+
+
+# More requests than the guard lets through, so that it is the guard who refuses.
+@serve.deployment(ray_actor_options={"num_cpus": CPUS}, max_ongoing_requests=4 * MAX_REQUESTS)
+@serve.ingress()  # pyright: ignore[reportUntypedClassDecorator]
+class Gateway:
+    """The routes. While the keeper is away it goes on by what it knows."""
+
+    def __init__(self, lock: Lock | None, keeper: DeploymentHandle) -> None:
+        self._lock = lock
+        self._keeper = keeper
+
+    async def __serve_build_asgi_app__(self) -> FastAPI:
+        self._backend = RayBackend()
+        # One that was started again must not answer that nothing is served.
+        while not await self._exchange():
+            await asyncio.sleep(EXCHANGE_S)
+        self._exchanging = asyncio.create_task(self._exchange_again_and_again())
+        return create_app(self._backend, self._lock)
+
+    async def _exchange_again_and_again(self) -> None:
+        while True:
+            await self._exchange()
+            await asyncio.sleep(EXCHANGE_S)
+
+    async def _exchange(self) -> bool:
+        """Tell the keeper what was seen, and go by what it answers; false where it does not answer."""
+        dispatch = self._backend.dispatch
+        response = self._keeper.exchange.remote(dispatch.report())
+        try:
+            async with asyncio.timeout(EXCHANGE_TIMEOUT_S):
+                dispatch.update(await response)
+        except (RayError, TimeoutError) as error:
+            response.cancel()
+            log.warning("the keeper does not answer: %s", type(error).__name__)
+            return False
+        return True
