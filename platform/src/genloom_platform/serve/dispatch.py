@@ -154,6 +154,8 @@ class Dispatch:
         table = self._known.table
         if route := table.route(model):
             return route
+        if not isinstance(model, Pinned) and (route := table.route(model.partition("@")[0])):
+            return route  # it was replaced since it was looked up
         raise from_name(UnknownName("model", model, [route.name for route in table.routes]))
 
     async def _ask(self, version: str, prompts: Sequence[Any]) -> Answers:

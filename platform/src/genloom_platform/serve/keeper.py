@@ -20,9 +20,9 @@ from genloom_platform.serve.model import Card
 from genloom_platform.serve.plan import Condition, End, Seen, Start, Switch, TakeBack, Target
 from genloom_platform.serve.presence import Announcement
 from genloom_platform.serve.replica import Handles
-from genloom_platform.serve.sources import Shelf, Source
+from genloom_platform.serve.sources import Shelf, Source, targets
 from genloom_platform.serve.traffic import Report, shown, total
-from genloom_platform.serve.wanted import Served, Wanted
+from genloom_platform.serve.wanted import Wanted
 
 CPUS = 0.1
 TURN_S = 0.5
@@ -85,12 +85,12 @@ class Keeper:
 
     async def state(self) -> State:
         """How the endpoint is."""
-        now, conditions, targets = self._kept, self._conditions, self._targets
+        now, conditions, wanted = self._kept, self._conditions, self._targets
         answering = {(route.model, route.stable) for route in now.table.routes}
         failed = {name: each for name, each in conditions.items() if each.state == "failed"}
         return State(
-            ready=bool(targets)
-            and all((each.served.model, each.stable) in answering for each in targets),
+            ready=bool(wanted)
+            and all((each.served.model, each.stable) in answering for each in wanted),
             faults=tuple(f"{name} cannot be served: {each.why}" for name, each in failed.items()),
             slow=tuple(
                 f"{name}: {each.why}"
@@ -145,14 +145,15 @@ class Keeper:
         if self._targets and time.monotonic() - self._looked_up < LOOK_UP_S:
             return
         try:
-            sources: dict[str, Source] = {}
-            targets = [_target(served, self._shelf, sources) for served in self._wanted.models]
+            self._targets, self._sources = targets(self._wanted, self._shelf)
         except (GenloomError, OSError) as error:
             self._say(f"cannot look the models up, and goes on with what is served: {error}")
             return
         finally:
             self._looked_up = time.monotonic()
-        self._sources, self._targets = sources, targets
+        if not self._memory.served:
+            # What `launch` has started beside this; whatever does not run yet is started all the same.
+            self._memory = self._memory.changed(served=plan.needed(self._targets))
 
     def _learn_cards(self, conditions: dict[str, Condition]) -> None:
         cards = dict(self._memory.cards)
@@ -245,19 +246,3 @@ class Keeper:
             for version in table.versions
         }
         return tuple(shown(route, counts) for route in table.routes)
-
-
-def _target(served: Served, shelf: Shelf, sources: dict[str, Source]) -> Target:
-    """What a model's references mean now; their sources are added to those that are known."""
-
-    def find(reference: str) -> str:
-        source = shelf.find(reference)
-        sources[source.name] = source
-        return source.name
-
-    return Target(
-        served,
-        find(served.model),
-        find(served.canary.version) if served.canary else None,
-        find(served.shadow.version) if served.shadow else None,
-    )

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from genloom.errors import GenloomError, RequestError
 from genloom_platform import cluster
-from genloom_platform.serve import keys, wanted
+from genloom_platform.serve import keys, plan, wanted
 from genloom_platform.serve.keys import Lock
 from genloom_platform.serve.presence import Announcement
-from genloom_platform.serve.sources import Given, Registered, Shelf, Source
+from genloom_platform.serve.sources import Given, Registered, Shelf, Source, targets
 from genloom_platform.serve.wanted import Wanted
 from genloom_platform.store import Store
 
@@ -75,8 +75,8 @@ def start_wanted(asked: Wanted, store: Store) -> str:
 def start_shelf(asked: Wanted, shelf: Shelf, store: Store | None = None) -> str:
     """Serve what is wanted of the models of a shelf; otherwise as `start_wanted`."""
     check(asked.host, asked.port)
-    found = {reference: shelf.find(reference) for each in asked.models for reference in each.references}
-    _check_distinct([found[each.model].name for each in asked.models])
+    found, sources = targets(asked, shelf)
+    _check_distinct([target.stable for target in found])
     key = keys.from_environment()
     with keys.withheld():
         serve = _connect(asked)
@@ -90,12 +90,11 @@ def start_shelf(asked: Wanted, shelf: Shelf, store: Store | None = None) -> str:
         bound = application.endpoint(asked, shelf, lock, said)
         target = serve.RunTarget(target=bound, name=applications.GATEWAY, route_prefix="/")
         # The versions at once with it, and not by the keeper, so that they need not wait for that.
-        versions = {
-            found[reference].name: applications.application(found[reference], each)
-            for each in asked.models
-            for reference in each.references
-        }
-        applications.start([target, *versions.values()])
+        versions = [
+            applications.application(sources[version], served)
+            for version, served in plan.needed(found).items()
+        ]
+        applications.start([target, *versions])
         _await_versions(serve)
         _await_answer(url, key)
     except BaseException:

@@ -4,7 +4,7 @@ A new version starts beside the old one, and answers when it is ready; the old o
 has it in its table and nothing waits for it any more. So no request meets a version that is not there.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -116,27 +116,17 @@ def decide(seen: Seen) -> list[Step]:
     """The steps that can be made now."""
     steps: list[Step] = list(_failed_trials(seen))
     taken_back = set(seen.taken_back) | {step.trial for step in steps if isinstance(step, TakeBack)}
-    needed: dict[str, Served] = {}
-    routes: list[Route] = []
-    for target in seen.targets:
-        trials = {
-            "canary": target.canary if target.trial not in taken_back else None,
-            "shadow": target.shadow,
-        }
-        trials = {kind: version for kind, version in trials.items() if version != target.stable}
-        for version in (target.stable, trials.get("canary"), trials.get("shadow")):
-            if version:
-                needed.setdefault(version, target.served)
-        if route := _route(seen, target, trials.get("canary"), trials.get("shadow")):
-            routes.append(route)
+    wanted = needed(seen.targets, taken_back)
     steps += [
         Start(version, served)
-        for version, served in needed.items()
+        for version, served in wanted.items()
         if _differs(seen.conditions.get(version), served)
     ]
+    found = (_route(seen, target, wanted, taken_back) for target in seen.targets)
+    routes = tuple(route for route in found if route)
     table = seen.table
-    if tuple(routes) != table.routes:
-        table = Table(generation=table.generation + 1, routes=tuple(routes))
+    if routes != table.routes:
+        table = Table(generation=table.generation + 1, routes=routes)
         steps.append(Switch(table))
     kept = seen.table.versions | table.versions
     steps += [
@@ -144,9 +134,28 @@ def decide(seen: Seen) -> list[Step]:
         for version, condition in seen.conditions.items()
         if version not in kept
         and condition.state != "ending"
-        and _may_end(seen, version, condition, version in needed)
+        and _may_end(seen, version, condition, version in wanted)
     ]
     return steps
+
+
+def needed(targets: Sequence[Target], taken_back: Collection[str] = ()) -> dict[str, Served]:
+    """The versions that must run, and how.
+
+    Args:
+        targets: What is wanted.
+        taken_back: Trials that have failed.
+    """
+    found = {target.stable: target.served for target in targets}
+    for target in targets:
+        replicas = target.served.replicas
+        # A trial gets few requests, so it begins with one replica, and grows like the other.
+        fewer = replicas.model_copy(update={"min": min(1, replicas.min)})
+        tried = target.served.model_copy(update={"replicas": fewer})
+        for version in (target.canary if target.trial not in taken_back else None, target.shadow):
+            if version:
+                found.setdefault(version, tried)
+    return found
 
 
 def _failed_trials(seen: Seen) -> list[TakeBack]:
@@ -170,27 +179,33 @@ def _failed_trials(seen: Seen) -> list[TakeBack]:
     return found
 
 
-def _route(seen: Seen, target: Target, canary: str | None, shadow: str | None) -> Route | None:
+def _route(
+    seen: Seen, target: Target, wanted: Mapping[str, Served], taken_back: Collection[str]
+) -> Route | None:
     """The route of a model now: to the version that is meant when it is ready, until then as before."""
     served = target.served
     before = next((each for each in seen.table.routes if each.model == served.model), None)
 
-    def ready(version: str | None) -> bool:
+    def ready(version: str | None, answers: str | None) -> bool:
         condition = seen.conditions.get(version or "")
-        known = before.versions if before else frozenset[str]()
+        if not version or version not in wanted or condition is None:
+            return False
         # One that answers already goes on while its settings change or its replicas are replaced.
-        return condition is not None and (
-            condition.state == "ready" or (condition.state == "starting" and version in known)
-        )
+        if version == answers:
+            return condition.state in ("ready", "starting")
+        return condition.state == "ready" and not _differs(condition, wanted[version])
 
-    if ready(target.stable):
+    if ready(target.stable, before and before.stable):
         stable = target.stable
     elif before:
         stable = before.stable
     else:
         return None
-    tried = canary if canary != stable and ready(canary) else None
-    copied = shadow if shadow != stable and ready(shadow) else None
+    tried, copied = target.canary, target.shadow
+    if target.trial in taken_back or tried == stable or not ready(tried, before and before.canary):
+        tried = None
+    if copied == stable or not ready(copied, before and before.shadow):
+        copied = None
     return Route(
         model=served.model,
         stable=stable,

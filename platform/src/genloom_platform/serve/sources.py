@@ -10,6 +10,8 @@ from genloom import LoadedModel
 from genloom.errors import UnknownName
 from genloom_platform.models import loading
 from genloom_platform.models.registry import Registry
+from genloom_platform.serve.plan import Target
+from genloom_platform.serve.wanted import Wanted
 from genloom_platform.store import Store
 
 
@@ -68,3 +70,29 @@ class Given:
         if reference not in self.sources:
             raise UnknownName("model", reference, self.sources)
         return self.sources[reference]
+
+
+def targets(asked: Wanted, shelf: Shelf) -> tuple[list[Target], dict[str, Source]]:
+    """What the references of an endpoint mean now, and the sources of all of these versions.
+
+    Raises:
+        UnknownName: There is no such model.
+        PluginError: A model's plugin is not installed.
+    """
+    sources: dict[str, Source] = {}
+
+    def find(reference: str) -> str:
+        source = shelf.find(reference)
+        sources[source.name] = source
+        return source.name
+
+    found = [
+        Target(
+            served,
+            find(served.model),
+            find(served.canary.version) if served.canary else None,
+            find(served.shadow.version) if served.shadow else None,
+        )
+        for served in asked.models
+    ]
+    return found, sources

@@ -37,17 +37,17 @@ Share = Annotated[float, BeforeValidator(_share)]
 class Replicas(Settings):
     """How many processes answer for a version."""
 
-    min: int = Field(1, ge=0)
+    min: int = Field(default=1, ge=0)
     """The fewest; 0 lets it end when nobody asks, and start again when somebody does."""
-    max: int = Field(1, ge=1)
+    max: int = Field(default=1, ge=1)
     """The most."""
-    target: float = Field(32, gt=0)
+    target: float = Field(default=32, gt=0)
     """Requests at once that one replica is meant for; at more of them others are started."""
-    up_s: float = Field(5, ge=0)
+    up_s: float = Field(default=5, ge=0)
     """How long it must be too much before another is started."""
-    down_s: float = Field(60, ge=0)
+    down_s: float = Field(default=60, ge=0)
     """How long it must be too little before one is ended."""
-    idle_s: float = Field(300, ge=0)
+    idle_s: float = Field(default=300, ge=0)
     """How long nobody may ask before the last one is ended, where `min` is 0."""
 
     @model_validator(mode="before")
@@ -73,14 +73,14 @@ class Canary(Settings):
 
     version: str
     """`name@version` or `name@alias`."""
-    share: Share = Field(0.05, gt=0, lt=1)
+    share: Share = Field(default=0.05, gt=0, lt=1)
     """Of the requests to the model; `5%` is understood."""
-    max_error_rate: Share = Field(0.02, ge=0, le=1)
+    max_error_rate: Share = Field(default=0.02, ge=0, le=1)
     """At more failures than this it is taken back."""
-    max_latency_ratio: float = Field(2.0, gt=1)
+    max_latency_ratio: float = Field(default=2.0, gt=1)
     """Where nine of ten of its requests take more times as long as those of the other version, it is taken
     back."""
-    min_requests: int = Field(50, ge=1)
+    min_requests: int = Field(default=50, ge=1)
     """Requests before it is judged."""
 
 
@@ -89,7 +89,7 @@ class Shadow(Settings):
 
     version: str
     """`name@version` or `name@alias`."""
-    share: Share = Field(1.0, gt=0, le=1)
+    share: Share = Field(default=1.0, gt=0, le=1)
     """Of the requests to the model."""
 
 
@@ -99,9 +99,9 @@ class Served(Settings):
     model: str
     """`name`, `name@version` or `name@alias`; where the alias moves, the endpoint follows."""
     replicas: Replicas = Field(default_factory=Replicas)
-    cpus: float = Field(1.0, ge=0)
+    cpus: float = Field(default=1.0, ge=0)
     """Of a replica."""
-    gpus: float = Field(0, ge=0)
+    gpus: float = Field(default=0, ge=0)
     """Of a replica."""
     canary: Canary | None = None
     shadow: Shadow | None = None
@@ -138,7 +138,7 @@ class Wanted(Settings):
     models: tuple[Served, ...] = Field(min_length=1)
     host: str = "127.0.0.1"
     """The address to listen on; beyond loopback a key is needed."""
-    port: int = Field(8000, ge=1, le=65535)
+    port: int = Field(default=8000, ge=1, le=65535)
     store: str | None = None
     """Where the models lie; GENLOOM_STORE where it is left out."""
 
