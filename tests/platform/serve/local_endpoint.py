@@ -11,6 +11,7 @@ from typing import Any
 import uvicorn
 
 from genloom_platform.serve.model import Card, Served
+from genloom_platform.serve.traffic import Answers
 
 
 class LocalBackend:
@@ -18,22 +19,24 @@ class LocalBackend:
 
     def __init__(self, *models: Served) -> None:
         self._models = {model.loaded.name: model for model in models}
+        self._cards = [model.card() for model in models]
 
     def models(self) -> Sequence[Card]:
-        return [model.card() for model in self._models.values()]
+        return self._cards
 
-    async def answer(self, model: str, prompts: Sequence[Any]) -> list[Any]:
+    async def answer(self, model: str, prompts: Sequence[Any]) -> Answers:
         asked = self._models[model].read(prompts)
         results = self._models[model].compute(asked)
         for result in results:
             if isinstance(result, Exception):
                 raise result
-        return [self._models[model].answer(*pair) for pair in zip(asked, results, strict=True)]
+        pairs = zip(asked, results, strict=True)
+        return Answers([self._models[model].answer(*pair) for pair in pairs], str(model))
 
     async def stream(self, model: str, prompt: Any) -> AsyncGenerator[dict[str, Any]]:
         served = self._models[model]
         (asked,) = served.read([prompt])
-        told, pieces = served.head(asked), served.pieces(asked)
+        told, pieces = {"model": str(model)} | served.head(asked), served.pieces(asked)
         worker = ThreadPoolExecutor(1)
         try:
             while piece := await asyncio.get_running_loop().run_in_executor(worker, next, pieces, None):

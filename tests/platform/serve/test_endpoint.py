@@ -321,8 +321,8 @@ def test_rays_metrics_ports_show_the_endpoints_figures(http):
         time.sleep(1)
 
 
-def test_a_model_that_dies_is_told_and_started_again(http):
-    """Last in this file with this endpoint: the next request waits until the model is back."""
+def test_a_request_whose_model_dies_is_answered_when_it_is_back(http):
+    """Last in this file with this endpoint."""
     if not launched_the_cluster:
         pytest.skip("the processes of another's cluster are not ours to end")
     models = [
@@ -333,9 +333,8 @@ def test_a_model_that_dies_is_told_and_started_again(http):
     ending = threading.Timer(0.5, lambda: [each.kill() for each in models])
     ending.start()
     answer = http.post("/v1/generate", json={"model": "counter", "prompts": [{"wait_s": 5}]})
-    assert answer.status_code == 503
-    assert answer.json()["error"]["code"] == "model_stopped"
-    assert answer.headers["retry-after"] == "5"
+    assert answer.is_success, answer.text
+    assert [each.is_running() for each in models] == [False]
     assert generate(http, "counter", {}) == ["1"]
 
 

@@ -78,7 +78,7 @@ def create_app(
         redoc_url=None,
         redirect_slashes=False,
     )
-    catalog = Catalog(backend.models())
+    catalog = Catalog(backend.models)
     locked = lock is not None or ring is not None
     app.add_middleware(Guard, callers=Callers(lock, ring) if locked else None)
     if origins:
@@ -94,12 +94,13 @@ def create_app(
     app.add_exception_handler(HTTPException, _http_error)
     _add_routes(app, backend, catalog)
     add_routes(app, backend, catalog)
-    description: dict[str, Any] = {}
+    described: list[tuple[Any, dict[str, Any]]] = []
 
     def describe() -> dict[str, Any]:
-        if not description:
-            description.update(openapi.describe(app, catalog, MAX_PROMPTS, locked=locked))
-        return description
+        cards = catalog.cards
+        if not described or described[0][0] != cards:
+            described[:] = [(cards, openapi.describe(app, catalog, MAX_PROMPTS, locked=locked))]
+        return described[0][1]
 
     app.openapi = describe
     return app
@@ -158,17 +159,17 @@ async def _answer(request: Request, backend: Backend, card: Card, prompts: list[
         raise Refusal(422, "invalid_request", message, param="prompts")
     if stream:
         begun = await begin(backend, card, prompts[0])
-        return EventStream(_streamed(card, begun), begun)
+        return EventStream(_streamed(begun), begun)
     answers = await ask(backend, card, prompts)
     if form:
         data = await asyncio.to_thread(files.written, answers[0]["sample"], form)
-        return files.response(data, form, card, answers[0]["seed"])
-    content = to_json({"model": card.full_name, KEYS[card.kind]: answers}, inf_nan_mode="null")
+        return files.response(data, form, answers.model, answers[0]["seed"])
+    content = to_json({"model": answers.model, KEYS[card.kind]: answers}, inf_nan_mode="null")
     return Response(content, media_type="application/json")
 
 
-async def _streamed(card: Card, begun: Begun) -> AsyncGenerator[dict[str, Any]]:
-    yield {"model": card.full_name, "seed": begun.seed, "prompt": begun.prompt}
+async def _streamed(begun: Begun) -> AsyncGenerator[dict[str, Any]]:
+    yield {"model": begun.model, "seed": begun.seed, "prompt": begun.prompt}
     async for piece in begun.pieces():
         yield {"piece": piece}
 

@@ -9,6 +9,7 @@ from genloom.errors import InvalidConfig, PromptError
 from genloom_platform.serve.errors import SERVER, Refusal, from_prompts
 from genloom_platform.serve.model import Card
 from genloom_platform.serve.seen import note
+from genloom_platform.serve.traffic import Answers
 
 MAX_PROMPTS = 256
 """Prompts in a request."""
@@ -23,11 +24,12 @@ class Backend(Protocol):
         """What is served."""
         ...
 
-    async def answer(self, model: str, prompts: Sequence[Any]) -> list[Any]:
+    async def answer(self, model: str, prompts: Sequence[Any]) -> Answers:
         """One answer for each prompt, both as JSON.
 
         Args:
-            model: A card's full name.
+            model: A card's address: its full name, in place of which a version on trial may answer where it is
+                no `Pinned`.
             prompts: As they came, unchecked.
 
         Raises:
@@ -38,15 +40,17 @@ class Backend(Protocol):
         ...
 
     def stream(self, model: str, prompt: Any) -> AsyncGenerator[dict[str, Any]]:
-        """The sample of one prompt in parts: each holds `pieces` as JSON, the first also what `answer` tells.
+        """The sample of one prompt in parts, each with `pieces` as JSON.
+
+        The first one also tells `model`, the version that makes it, and what `answer` tells beside the sample.
 
         Closed before its end, it frees what makes the pieces. Raises what `answer` raises.
         """
         ...
 
 
-async def ask(backend: Backend, card: Card, prompts: Sequence[Any]) -> list[Any]:
-    """One answer for each prompt.
+async def ask(backend: Backend, card: Card, prompts: Sequence[Any]) -> Answers:
+    """One answer for each prompt, and the version that gave them.
 
     Raises:
         Refusal: There is none.
@@ -58,11 +62,13 @@ async def ask(backend: Backend, card: Card, prompts: Sequence[Any]) -> list[Any]
         raise Refusal(422, "invalid_request", f"{message}; {remedy}", param="prompts")
     try:
         async with asyncio.timeout(ANSWER_TIMEOUT_S):
-            return await backend.answer(card.full_name, prompts)
+            answers = await backend.answer(card.address, prompts)
     except (InvalidConfig, PromptError) as error:
         raise from_prompts(error) from None
     except TimeoutError:
         raise _late(card) from None
+    note(answers.model, 0)
+    return answers
 
 
 async def begin(backend: Backend, card: Card, prompt: Any) -> "Begun":
@@ -73,13 +79,16 @@ async def begin(backend: Backend, card: Card, prompt: Any) -> "Begun":
     """
     note(card.full_name, 1)
     parts = _parts(backend, card, prompt)
-    return Begun(await anext(parts), parts)
+    begun = Begun(await anext(parts), parts)
+    note(begun.model, 0)
+    return begun
 
 
 class Begun:
     """A stream whose first part has come."""
 
     def __init__(self, first: dict[str, Any], rest: AsyncGenerator[dict[str, Any]]) -> None:
+        self.model: str = first["model"]
         self.seed: int = first["seed"]
         self.prompt: dict[str, Any] = first["prompt"]
         self._first, self._rest = first, rest
@@ -102,7 +111,7 @@ def _joined(pieces: list[Any]) -> list[Any]:
 
 
 async def _parts(backend: Backend, card: Card, prompt: Any) -> AsyncGenerator[dict[str, Any]]:
-    async with aclosing(backend.stream(card.full_name, prompt)) as parts:
+    async with aclosing(backend.stream(card.address, prompt)) as parts:
         try:
             while True:
                 async with asyncio.timeout(ANSWER_TIMEOUT_S):

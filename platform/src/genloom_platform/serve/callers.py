@@ -10,13 +10,13 @@ import asyncio
 import hmac
 import secrets
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from genloom_platform.serve.errors import SERVER, Refusal
 from genloom_platform.serve.keyring import RESERVED, Ring, name_in
-from genloom_platform.serve.keys import Lock
+from genloom_platform.serve.keys import Lock, is_exposed
 from genloom_platform.serve.limits import Denied, Limits, Usage, enter, leave
 
 MAX_WAITING = 16
@@ -121,3 +121,28 @@ def _too_many(caller: Caller, denied: Denied) -> Refusal:
         kind="rate_limit_error",
         headers={"Retry-After": str(denied.retry_after_s)},
     )
+
+
+@dataclass(frozen=True)
+class Door:
+    """Whom an endpoint lets in."""
+
+    lock: Lock | None = None
+    """Of the environment's key."""
+    store: str | None = None
+    """The URL of the store whose keys count too. Where there is neither, no key is asked for."""
+    origins: tuple[str, ...] = ()
+    """Pages in browsers that may ask."""
+
+
+def door(host: str, key: str | None, store: str | None, origins: Sequence[str]) -> Door:
+    """Whom to let in; on this machine, and without a key in the environment, no key is asked for.
+
+    Args:
+        host: The address that the endpoint listens on.
+        key: The environment's.
+        store: The URL of the store whose models are served.
+        origins: See `Door`.
+    """
+    closed = key is not None or is_exposed(host)
+    return Door(Lock.of(key) if key else None, store if closed else None, tuple(origins))

@@ -1,6 +1,7 @@
 """What an endpoint serves, and which of it a request means."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Literal
 
 from genloom.errors import UnknownName
@@ -15,11 +16,15 @@ ROUTES: dict[Kind, str] = {"generator": "/v1/generate", "predictor": "/v1/predic
 class Catalog:
     """The served models by id: the name, or `name@version` where several versions are served."""
 
-    def __init__(self, cards: Sequence[Card]) -> None:
+    def __init__(self, models: Callable[[], Sequence[Card]]) -> None:
+        self._models = models
+
+    @property
+    def cards(self) -> dict[str, Card]:
+        """What is served now: versions come and go."""
+        cards = self._models()
         names = [card.name for card in cards]
-        self.cards = {
-            card.name if names.count(card.name) == 1 else card.full_name: card for card in cards
-        }
+        return {card.name if names.count(card.name) == 1 else card.full_name: card for card in cards}
 
     def of_kind(self, kind: Kind) -> dict[str, Card]:
         """The models of one kind, by id."""
@@ -35,8 +40,8 @@ class Catalog:
         Raises:
             Refusal: It is not served.
         """
-        card = self._named(name)
-        return _entry(next(each for each in self.cards if self.cards[each] is card), card)
+        card, cards = self._named(name), self.cards
+        return _entry(card.name if card.name in cards else card.full_name, card)
 
     def find(self, kind: Kind, name: str | None) -> Card:
         """The model that a request means; where one of the kind is served, it need not be named.
@@ -53,7 +58,7 @@ class Catalog:
         if card.kind != kind:
             message = f"model = {name!r}: it is a {card.kind}; send this to {ROUTES[card.kind]}"
             raise Refusal(422, "wrong_kind", message, param="model")
-        return card
+        return replace(card, pinned=name == card.full_name)
 
     def making(self, makes: str, name: str | None) -> Card:
         """The generator that a request means, where only those that make one kind of sample fit.

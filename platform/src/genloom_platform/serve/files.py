@@ -129,9 +129,9 @@ def written(sample: Any, form: Format) -> bytes:
     return form.write(data)
 
 
-def response(data: bytes, form: Format, card: Card, seed: int) -> Response:
-    """A file as an answer; its headers name the model's version and the seed."""
-    headers = {"Genloom-Model": card.full_name, "Genloom-Seed": str(seed)}
+def response(data: bytes, form: Format, model: str, seed: int) -> Response:
+    """A file as an answer; its headers name the version that made it, `name@version`, and the seed."""
+    headers = {"Genloom-Model": model, "Genloom-Seed": str(seed)}
     return Response(data, media_type=form.media_type, headers=headers)
 
 

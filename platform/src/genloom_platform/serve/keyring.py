@@ -19,6 +19,7 @@ from pydantic import ValidationError
 
 from genloom.data import Facts
 from genloom.errors import RequestError, StoreError
+from genloom_platform.serve import keys
 from genloom_platform.serve.keys import Lock
 from genloom_platform.serve.limits import Limits
 from genloom_platform.store import Store, identifier
@@ -126,6 +127,18 @@ def records(store: Store) -> dict[str, Record]:
         else:
             log.error("the key record %s/%s/%s is another key's", store.url, FOLDER, file)
     return found
+
+
+def check_exposure(host: str, key: str | None, store: Store | None) -> None:
+    """Raise RequestError where other machines could reach an endpoint that has no key.
+
+    Args:
+        host: Where it listens.
+        key: The environment's.
+        store: The store whose keys it knows.
+    """
+    if key is None and keys.is_exposed(host):
+        keys.check_exposure(host, has_key=bool(store and records(store)))
 
 
 def name_in(key: bytes) -> str | None:

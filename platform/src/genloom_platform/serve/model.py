@@ -8,18 +8,36 @@ import types
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from pydantic import BaseModel, ValidationError
 
-from genloom import Audio, Generator, Image, LoadedModel, Predictor, Prompt, Row, Sample, Text
+from genloom import (
+    Audio,
+    Generator,
+    Image,
+    LoadedModel,
+    Predictor,
+    Prompt,
+    Row,
+    RunningBatch,
+    Sample,
+    Text,
+)
 from genloom.errors import InvalidConfig, PluginError, Problem, PromptError
 from genloom.problems import problems_of
 from genloom_platform.serve.errors import listed
 from genloom_platform.serve.fields import PromptField, fields_of
 
+if TYPE_CHECKING:
+    from genloom_platform.serve.engine import Engine
+
 MAX_MEDIA_BYTES = 256 << 20
 """Decoded media that one request may hold: a small file can claim to be a large picture."""
+
+
+class Pinned(str):
+    """`name@version` where a request named it so: no other version may answer in its place."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +59,15 @@ class Card:
     """The schemas that it refers to, by their names there."""
     fields: Mapping[str, PromptField]
     """The fields of its prompt by name."""
+    running: bool = False
+    """Whether prompts can join its batches while these run."""
+    pinned: bool = False
+    """Whether a request named this very version."""
+
+    @property
+    def address(self) -> str:
+        """What a backend is asked for."""
+        return Pinned(self.full_name) if self.pinned else self.full_name
 
     @property
     def full_name(self) -> str:
@@ -66,8 +93,26 @@ class Served(ABC):
         kind = "generator" if isinstance(self, ServedGenerator) else "predictor"
         fields = fields_of(self.loaded.trainable.Prompt)
         return Card(
-            name, version, kind, self._makes(), self._created, self._run, schema, definitions, fields
+            name,
+            version,
+            kind,
+            self._makes(),
+            self._created,
+            self._run,
+            schema,
+            definitions,
+            fields,
+            self.running,
         )
+
+    @property
+    def running(self) -> bool:
+        """Whether prompts can join its batches while these run."""
+        return False
+
+    def engine(self) -> "Engine | None":
+        """What makes the samples in such batches."""
+        return None
 
     def read(self, given: Sequence[Any]) -> list[Prompt]:
         """Prompts from JSON, each checked.
@@ -151,6 +196,23 @@ class ServedGenerator(Served):
         media = {name for name, value in prompt if any(_samples_in(value))}
         return {"seed": prompt.seed, "prompt": prompt.model_dump(mode="json", exclude=media)}
 
+    def engine(self) -> "Engine | None":
+        """See `Served`."""
+        from genloom_platform.serve.engine import Engine
+
+        if not self.running:
+            return None
+        trainable, module = cast(Generator, self.loaded.trainable), self.loaded.module
+        return Engine(lambda: cast(RunningBatch, trainable.running(module)))
+
+    @property
+    def running(self) -> bool:
+        """See `Served`."""
+        import torch
+
+        with torch.inference_mode():
+            return cast(Generator, self.loaded.trainable).running(self.loaded.module) is not None
+
     def pieces(self, prompt: Prompt) -> Iterator[Any]:
         """The sample of a prompt in pieces, each as JSON; closed, it makes no more of them."""
         import torch
@@ -194,6 +256,13 @@ def served(loaded: LoadedModel, created: int, run: str | None = None) -> Served:
     """A loaded model as it is served."""
     kind = ServedGenerator if isinstance(loaded.trainable, Generator) else ServedPredictor
     return kind(loaded, created, run)
+
+
+def whole(pieces: Sequence[Sample]) -> Sample:
+    """The sample that pieces make: a text's are joined; of others the last one is the sample."""
+    if isinstance(pieces[0], Text):
+        return Text("".join(map(str, pieces)))
+    return pieces[-1]
 
 
 def _row(prompt: Prompt) -> Row:

@@ -50,7 +50,7 @@ def add_routes(app: FastAPI, backend: Backend, catalog: Catalog) -> None:
         length = sum(map(len, inputs))
         body = {
             "object": "list",
-            "model": card.full_name,
+            "model": answers.model,
             "data": [
                 {
                     "object": "embedding",

@@ -125,7 +125,7 @@ async def _answer(
     ]
     body = {
         "created": int(time.time()),
-        "model": card.full_name,
+        "model": answers.model,
         "output_format": asked.output_format or "png",
         "data": data,
     }

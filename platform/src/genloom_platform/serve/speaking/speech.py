@@ -36,8 +36,8 @@ def add_routes(app: FastAPI, backend: Backend, catalog: Catalog) -> None:
         card = catalog.making("audio", asked.model)
         form = files.named(asked.response_format or "mp3", card, "response_format")
         own = {"input": text_fields(card, "input", asked.input), "response_format": None}
-        (made,) = await ask(backend, card, [prompt_of(card, asked, own)])
-        data = await asyncio.to_thread(files.written, made["sample"], form)
-        return files.response(data, form, card, made["seed"])
+        answers = await ask(backend, card, [prompt_of(card, asked, own)])
+        data = await asyncio.to_thread(files.written, answers[0]["sample"], form)
+        return files.response(data, form, answers.model, answers[0]["seed"])
 
     _ = speech

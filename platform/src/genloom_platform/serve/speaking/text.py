@@ -157,12 +157,17 @@ class _Writing:
             "system_fingerprint": card.full_name,
         }
 
+    def _made_by(self, model: str) -> None:
+        """Say which version wrote it."""
+        self.head |= {"model": model, "system_fingerprint": model}
+
     async def answer(self) -> Response:
         """The answer, whole or as a stream."""
         if self.asked.stream:
             begun = await begin(self.backend, self.card, self.prompts[0])
             return EventStream(self._events(begun), begun)
         answers = await ask(self.backend, self.card, self.prompts)
+        self._made_by(answers.model)
         choices: list[dict[str, Any]] = []
         for index, made in enumerate(answers):
             stop = Stop(self.stops)
@@ -183,6 +188,7 @@ class _Writing:
         written = 0
         for index, prompt in enumerate(self.prompts):
             begun = first if index == 0 else await begin(self.backend, self.card, prompt)
+            self._made_by(begun.model)
             stop, length = Stop(self.stops), 0
             try:
                 if self.chat:
