@@ -237,6 +237,16 @@ def test_a_large_body_is_refused_before_it_is_read_whole(client_of, drawer, monk
     assert read([]) == (413, 11)
 
 
+def test_the_bodies_of_all_requests_are_bounded_together(client_of, drawer, monkeypatch):
+    monkeypatch.setattr(body, "MAX_HELD_BYTES", 2000)
+    client = client_of(drawer)
+    for _ in range(10):  # what a request held is free again after it, also where it was refused
+        assert ask(client, {"seed": 1}, {"seed": 2}).status_code == 200
+        answer = ask(client, *[{"seed": 1}] * 250)
+        assert (answer.status_code, error_of(answer)["code"]) == (503, "overloaded")
+        assert answer.headers["retry-after"] == "1"
+
+
 def test_a_body_that_does_not_arrive_is_given_up(client_of, drawer, monkeypatch):
     monkeypatch.setattr(body, "TIMEOUT_S", 0.01)
 

@@ -71,7 +71,7 @@ def test_a_command_line_says_the_same_as_a_file(file):
     said = command._wanted(["char-rnn@7"], None, {"replicas": "0-4", "cpus": 0.5}, trials, {"port": 8001})
     assert said.models[0] == wanted.read(file).models[1]
     assert said.port == 8001
-    assert command._wanted([], file, {}, {}, None, 9000).port == 9000
+    assert command._wanted([], file, {}, {}, {"port": 9000}).port == 9000
 
 
 def test_words_that_do_not_go_together_are_refused(file):
@@ -80,9 +80,9 @@ def test_words_that_do_not_go_together_are_refused(file):
     with pytest.raises(RequestError, match="name it too"):
         command._wanted(["a"], None, {}, command._trials("b@1", None, None), {})
     with pytest.raises(RequestError, match="leave out"):
-        command._wanted(["a"], file, {}, {}, None, None)
+        command._wanted(["a"], file, {}, {}, {})
     with pytest.raises(RequestError, match="no model was named"):
-        command._wanted([], None, {}, {}, None, None)
+        command._wanted([], None, {}, {}, {})
 
 
 def test_the_room_that_a_change_needs_is_counted():

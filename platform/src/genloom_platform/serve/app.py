@@ -27,7 +27,7 @@ from starlette.middleware.cors import CORSMiddleware
 from genloom_platform.serve import files, openapi
 from genloom_platform.serve.answers import GenerateAnswer, Health, ModelEntry, ModelList, PredictAnswer
 from genloom_platform.serve.asking import MAX_PROMPTS, Backend, Begun, ask, begin
-from genloom_platform.serve.body import read_fields, read_json
+from genloom_platform.serve.body import Bodies, read_fields, read_json
 from genloom_platform.serve.callers import Callers
 from genloom_platform.serve.catalog import Catalog, Kind
 from genloom_platform.serve.errors import Refusal, from_status
@@ -80,6 +80,7 @@ def create_app(
     )
     catalog = Catalog(backend.models)
     locked = lock is not None or ring is not None
+    app.add_middleware(Bodies)
     app.add_middleware(Guard, callers=Callers(lock, ring) if locked else None)
     if origins:
         methods, shown = ["GET", "POST"], [HEADER, "Retry-After"]

@@ -14,15 +14,54 @@ from fastapi import Request
 from pydantic_core import from_json
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from genloom_platform.serve.errors import Refusal
+from genloom_platform.serve.errors import SERVER, Refusal
 
 MAX_BODY_BYTES = 32 << 20
+MAX_HELD_BYTES = 512 << 20
 TIMEOUT_S = 60
 """How long a body may take to arrive."""
 MAX_PARTS = 300
 """Parts of a form."""
 JSON, FORM = "application/json", "multipart/form-data"
+
+
+class Bodies:
+    """ASGI middleware: the bodies of all requests that are under way are bounded together.
+
+    So the memory of the process is, whatever many callers send at once.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+        self._held_bytes = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request, and count what comes of it."""
+        mine_bytes = 0
+
+        async def counted() -> Message:
+            nonlocal mine_bytes
+            message = await receive()
+            size_bytes = len(message.get("body", b""))
+            if size_bytes and self._held_bytes + size_bytes > MAX_HELD_BYTES:
+                limit = MAX_HELD_BYTES >> 20
+                rule = (
+                    f"the requests under way hold {limit} MiB together, the most that is taken at once"
+                )
+                headers = {"Retry-After": "1"}
+                raise Refusal(
+                    503, "overloaded", f"{rule}; ask again in a second", kind=SERVER, headers=headers
+                )
+            mine_bytes += size_bytes
+            self._held_bytes += size_bytes
+            return message
+
+        try:
+            await self._app(scope, counted, send)
+        finally:
+            self._held_bytes -= mine_bytes
 
 
 class FormText(str):

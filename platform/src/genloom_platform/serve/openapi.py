@@ -116,12 +116,17 @@ def _own_path(template: dict[str, Any], name: str, card: Card) -> dict[str, Any]
 
 
 def _example(card: Card) -> dict[str, Any] | None:
-    """A prompt that the model takes: a seed, and the defaults; None where it needs what nobody can make up."""
-    if any(field.required for field in card.fields.values()):
-        return card.prompt_schema.get("example")
+    """A prompt that the model takes, or None where it needs what nobody can make up."""
     properties: dict[str, Any] = card.prompt_schema["properties"]
-    defaults = {name: each["default"] for name, each in properties.items() if "default" in each}
-    return {"seed": 7} | {name: value for name, value in defaults.items() if value is not None}
+    example: dict[str, Any] = {"seed": 7}
+    for name, field in card.fields.items():
+        if field.required and field.takes != "text":
+            return None
+        if field.required:
+            example[name] = "Once upon a time"
+        elif properties[name].get("default") is not None:
+            example[name] = properties[name]["default"]
+    return example
 
 
 def _wishes(formats: list[str]) -> list[dict[str, Any]]:
