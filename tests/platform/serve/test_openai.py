@@ -9,8 +9,10 @@ import openai
 import pytest
 import serve_toys as toys
 import soundfile
+import torch
 
 import genloom
+from genloom_platform.serve.model import served
 
 PICTURE = genloom.Image(np.arange(48, dtype=np.uint8).reshape(4, 4, 3))
 
@@ -237,3 +239,18 @@ def test_a_model_of_another_kind_is_refused(client):
         client.embeddings.create(model="brightness", input=PICTURE.to_json()["data"])
     with pytest.raises(openai.NotFoundError, match="did you mean 'letters'"):
         client.embeddings.create(model="leters", input="x")
+
+
+def test_a_prompt_of_several_texts_says_where_to_send_it(client_of):
+    class Translator(toys.Teller):
+        class Prompt(genloom.Prompt):
+            source: str = ""
+            target: str = ""
+
+    loaded = genloom.LoadedModel("translator@1", Translator(), torch.nn.Identity().eval(), None)
+    client = client_of(served(loaded, 0))
+    answer = client.post("/v1/completions", json={"prompt": "x"})
+    assert answer.status_code == 422
+    message = answer.json()["error"]["message"]
+    assert "source, target of translator@1 each take text" in message
+    assert "/v1/generate/translator" in message

@@ -28,14 +28,11 @@ from genloom_platform.serve.model import Card
 
 Model = TypeVar("Model", bound=BaseModel)
 
-ABOUT_THE_CALLER = frozenset(
-    {"user", "safety_identifier", "prompt_cache_key", "metadata", "service_tier", "store"}
-)
+ABOUT_THE_CALLER = frozenset({"user", "safety_identifier", "prompt_cache_key", "metadata"})
 """Parameters that tell of the caller and change no answer anywhere."""
 NEUTRAL: Mapping[str, tuple[Any, ...]] = {
     "background": ("auto",),
     "best_of": (1,),
-    "dimensions": (),
     "echo": (False,),
     "frequency_penalty": (0,),
     "input_fidelity": ("low",),
@@ -49,8 +46,10 @@ NEUTRAL: Mapping[str, tuple[Any, ...]] = {
     "presence_penalty": (0,),
     "quality": ("auto", "standard"),
     "response_format": ({"type": "text"},),
+    "service_tier": ("auto", "default"),
     "size": ("auto",),
     "speed": (1,),
+    "store": (False,),
     "stream": (False,),
     "stream_format": ("audio",),
     "suffix": ("",),
