@@ -10,9 +10,12 @@ import pytest
 import serve_toys as toys
 import soundfile
 import torch
+from local_endpoint import LocalBackend, serving
 
 import genloom
+from genloom_platform.serve.app import create_app
 from genloom_platform.serve.model import served
+from genloom_text.rnn import TextRNN
 
 PICTURE = genloom.Image(np.arange(48, dtype=np.uint8).reshape(4, 4, 3))
 
@@ -254,3 +257,19 @@ def test_a_prompt_of_several_texts_says_where_to_send_it(client_of):
     message = answer.json()["error"]["message"]
     assert "source, target of translator@1 each take text" in message
     assert "/v1/generate/translator" in message
+
+
+def test_the_built_in_text_model_streams_character_by_character():
+    trainable = TextRNN(width=16)
+    data = TextRNN.Data(text=genloom.TextColumn(vocabulary=tuple("abcdefgh "), max_chars=64))
+    torch.manual_seed(0)
+    loaded = genloom.LoadedModel("text-rnn@1", trainable, trainable.build(data).eval(), data)
+    for url in serving(create_app(LocalBackend(served(loaded, 0)))):
+        with openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0) as client:
+            asked = {"model": "text-rnn", "prompt": "abc", "max_tokens": 30, "seed": 7}
+            whole = client.completions.create(**asked, temperature=0.7, top_p=0.9).choices[0]
+            events = list(client.completions.create(**asked, temperature=0.7, top_p=0.9, stream=True))
+            pieces = [event.choices[0].text for event in events]
+            assert (len(whole.text), whole.finish_reason) == (30, "length")
+            assert "".join(pieces) == whole.text
+            assert [len(piece) for piece in pieces] == [1] * 30 + [0]
