@@ -104,7 +104,7 @@ class Brightness(genloom.Predictor):
         return [Value(value=value) for value in model(batch["image"]).mean((1, 2, 3)).tolist()]
 
 
-class Teller(genloom.Generator):
+class Reporter(genloom.Generator):
     """Writes a number of its seed, and which process wrote it."""
 
     contract = "1.0"
@@ -132,7 +132,7 @@ class Teller(genloom.Generator):
         return [Text(f"{torch.randn((), generator=each).item()} {os.getpid()}") for each in sources]
 
 
-class Unwarm(Teller):
+class Unwarm(Reporter):
     """Fails on whatever it is asked."""
 
     def generate(self, model, prompts):
@@ -149,7 +149,7 @@ class Folder:
         name, _, which = reference.partition("@")
         number = which if which.isdigit() else (self.path / which).read_text()
         version = f"{name}@{number}"
-        trainable = Teller(fails=number in "39")
+        trainable = Reporter(fails=number in "39")
         return Source(version, functools.partial(_loaded, version, trainable), 1700000000)
 
     def promote(self, alias: str, number: int) -> None:
