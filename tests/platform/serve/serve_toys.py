@@ -1,10 +1,6 @@
 """Small real models, registered nowhere."""
 
-import functools
-import os
 import time
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -13,7 +9,6 @@ from torch import nn
 
 import genloom
 from genloom import Audio, Embedding, Image, ImageColumn, PromptError, Text, Value
-from genloom_platform.serve.sources import Source
 
 
 class Drawer(genloom.Generator):
@@ -231,59 +226,6 @@ class Letters(genloom.Predictor):
         return [Embedding(vector=tuple(counts)) for counts in batch["counts"].tolist()]
 
 
-class Reporter(genloom.Generator):
-    """Writes a number of its seed, and which process wrote it."""
-
-    contract = "1.0"
-    makes = Text
-    fails: bool = False
-
-    class Prompt(genloom.Prompt):
-        """A number to tell."""
-
-        wait_s: float = Field(default=0, ge=0, le=10)
-        """How long it takes."""
-
-    def build(self, data):
-        return nn.Identity()
-
-    def prepare(self, row, data):
-        return {}
-
-    def generate(self, model, prompts):
-        # The first prompt, of the warm start, is answered, or it would never be asked another.
-        if self.fails and any(prompt.wait_s for prompt in prompts):
-            raise RuntimeError("a version that fails")
-        time.sleep(max(prompt.wait_s for prompt in prompts))
-        sources = [torch.Generator().manual_seed(prompt.seed) for prompt in prompts]
-        return [Text(f"{torch.randn((), generator=each).item()} {os.getpid()}") for each in sources]
-
-
-class Unwarm(Reporter):
-    """Fails on whatever it is asked."""
-
-    def generate(self, model, prompts):
-        raise RuntimeError("it cannot")
-
-
-@dataclass(frozen=True)
-class Folder:
-    """Models whose aliases are files of a folder: versions 1 to 9 of `teller`; 3 and 9 fail."""
-
-    path: Path
-
-    def find(self, reference: str) -> Source:
-        name, _, which = reference.partition("@")
-        number = which if which.isdigit() else (self.path / which).read_text()
-        version = f"{name}@{number}"
-        trainable = Reporter(fails=number in "39")
-        return Source(version, functools.partial(_loaded, version, trainable), 1700000000)
-
-    def promote(self, alias: str, number: int) -> None:
-        (self.path / f"{alias}.part").write_text(str(number))
-        (self.path / f"{alias}.part").replace(self.path / alias)
-
-
 def _loaded(name: str, trainable: genloom.Trainable, data: Any = None) -> genloom.LoadedModel:
     torch.manual_seed(0)
     return genloom.LoadedModel(name, trainable, trainable.build(data).eval(), data)
@@ -300,10 +242,6 @@ def counter() -> genloom.LoadedModel:
 def brightness() -> genloom.LoadedModel:
     data = Brightness.Data(image=ImageColumn(height=4, width=4))
     return _loaded("brightness@3", Brightness(), data)
-
-
-def unwarm() -> genloom.LoadedModel:
-    return _loaded("unwarm@1", Unwarm())
 
 
 def broken() -> genloom.LoadedModel:

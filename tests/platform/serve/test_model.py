@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-import serve_toys as toys
+import rollout_toys as toys
 
 import genloom
 from genloom.errors import InvalidConfig, PluginError, PromptError, RequestError

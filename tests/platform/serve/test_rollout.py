@@ -10,7 +10,7 @@ import httpx
 import psutil
 import pytest
 import ray
-import serve_toys as toys
+import rollout_toys as toys
 
 from genloom_platform.serve import keys, launch, presence, wanted
 from genloom_platform.store import Store

@@ -68,7 +68,9 @@ def test_a_file_that_is_no_yaml_is_told(tmp_path):
 
 def test_a_command_line_says_the_same_as_a_file(file):
     trials = command._trials("char-rnn@8", "5%", "char-rnn@9")
-    said = command._wanted(["char-rnn@7"], None, {"replicas": "0-4", "cpus": 0.5}, trials, {"port": 8001})
+    said = command._wanted(
+        ["char-rnn@7"], None, {"replicas": "0-4", "cpus": 0.5}, trials, {"port": 8001}
+    )
     assert said.models[0] == wanted.read(file).models[1]
     assert said.port == 8001
     assert command._wanted([], file, {}, {}, {"port": 9000}).port == 9000

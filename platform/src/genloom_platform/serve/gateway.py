@@ -59,8 +59,10 @@ class Gateway:
 
     async def _exchange_again_and_again(self) -> None:
         while True:
+            before = self._backend.dispatch.report().generation
             await self._exchange()
-            await asyncio.sleep(EXCHANGE_S)
+            if self._backend.dispatch.report().generation == before:
+                await asyncio.sleep(EXCHANGE_S)  # else the keeper hears at once that the table is known
 
     async def _exchange(self) -> bool:
         """Tell the keeper what was seen, and go by what it answers; false where it does not answer."""

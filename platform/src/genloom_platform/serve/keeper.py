@@ -41,7 +41,7 @@ class State:
     """How the endpoint is, for people."""
 
     ready: bool
-    """Whether all that is wanted answers."""
+    """Whether all that is wanted answers, and a gateway knows it."""
     faults: tuple[str, ...]
     """Which versions cannot be served, and why."""
     slow: tuple[str, ...]
@@ -86,10 +86,12 @@ class Keeper:
     async def state(self) -> State:
         """How the endpoint is."""
         now, conditions, wanted = self._kept, self._conditions, self._targets
+        reports = self._reports.values()
         answering = {(route.model, route.stable) for route in now.table.routes}
         failed = {name: each for name, each in conditions.items() if each.state == "failed"}
         return State(
             ready=bool(wanted)
+            and any(each.generation == now.table.generation for _, each in reports)
             and all((each.served.model, each.stable) in answering for each in wanted),
             faults=tuple(f"{name} cannot be served: {each.why}" for name, each in failed.items()),
             slow=tuple(

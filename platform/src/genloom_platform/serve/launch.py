@@ -80,7 +80,9 @@ def start_wanted(asked: Wanted, store: Store) -> str:
         GenloomError: A model cannot be loaded, or the cluster not be reached.
     """
     check(asked.host, asked.port, store)
-    return start_shelf(asked, Registered(store.url), store)
+    shelf = Registered(store.url)
+    shelf.check(reference for each in asked.models for reference in each.references)
+    return start_shelf(asked, shelf, store)
 
 
 def start_shelf(asked: Wanted, shelf: Shelf, store: Store | None = None) -> str:

@@ -1,10 +1,10 @@
 """Where the models of an endpoint come from."""
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import Any, Protocol
 
 from genloom import LoadedModel
 from genloom.errors import UnknownName
@@ -37,26 +37,43 @@ class Shelf(Protocol):
 
         Raises:
             UnknownName: There is no such model.
-            PluginError: A model's plugin is not installed.
         """
         ...
 
 
-@dataclass(frozen=True)
 class Registered:
-    """The models of a store's registry."""
+    """The models of a store's registry.
 
-    store: str
-    """The store's URL."""
+    Args:
+        store: The store's URL.
+    """
+
+    def __init__(self, store: str) -> None:
+        self._store = Store(store)
+        self._registry = Registry(self._store)
+        self._found: dict[str, Source] = {}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Registered, (self._store.url,)
 
     def find(self, reference: str) -> Source:
-        """See `Shelf`."""
-        store = Store(self.store)
-        version = Registry(store).find(reference)
-        version.release.trainable()
-        load = functools.partial(loading.load_version, store, version)
-        created = int(datetime.fromisoformat(version.release.created_at).timestamp())
-        return Source(version.full_name, load, created, version.run)
+        """See `Shelf`. A version that was found once is not read again: it never changes."""
+        version = self._registry.find(reference)
+        if version.full_name not in self._found:
+            load = functools.partial(loading.load_version, self._store, version)
+            created = int(datetime.fromisoformat(version.release.created_at).timestamp())
+            self._found[version.full_name] = Source(version.full_name, load, created, version.run)
+        return self._found[version.full_name]
+
+    def check(self, references: Iterable[str]) -> None:
+        """Raise where a reference means nothing, or the plugin of what it means is not installed here.
+
+        Raises:
+            UnknownName: There is no such model.
+            PluginError: A model's plugin is not installed.
+        """
+        for reference in references:
+            self._registry.find(reference).release.trainable()
 
 
 @dataclass(frozen=True)
@@ -77,7 +94,6 @@ def targets(asked: Wanted, shelf: Shelf) -> tuple[list[Target], dict[str, Source
 
     Raises:
         UnknownName: There is no such model.
-        PluginError: A model's plugin is not installed.
     """
     sources: dict[str, Source] = {}
 
