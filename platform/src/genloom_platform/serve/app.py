@@ -1,5 +1,6 @@
 """The routes of an endpoint, as a FastAPI app over a `Backend`. Read this file first.
 
+    GET  /               a page with a form for each model: see `playground/`
     GET  /healthz        whether it answers; no key needed
     GET  /v1/models      what is served here
     POST /v1/generate    prompts to samples
@@ -37,6 +38,9 @@ from genloom_platform.serve.errors import (
 from genloom_platform.serve.guard import Guard
 from genloom_platform.serve.keys import Doorkeeper, Lock
 from genloom_platform.serve.model import Card
+from genloom_platform.serve.playground import wall as playground
+from genloom_platform.serve.playground.page import maker
+from genloom_platform.serve.playground.sessions import OneKey
 
 MAX_PROMPTS = 256
 """Prompts in a request."""
@@ -92,6 +96,7 @@ def create_app(backend: Backend, lock: Lock | None = None) -> FastAPI:
     )
     catalog = Catalog(backend.models())
     app.add_middleware(Guard, doorkeeper=Doorkeeper(lock) if lock else None)
+    playground.install(app, maker(backend, catalog), OneKey(Doorkeeper(lock)) if lock else None)
     app.add_exception_handler(HTTPException, _http_error)
     _add_routes(app, backend, catalog)
     description: dict[str, Any] = {}

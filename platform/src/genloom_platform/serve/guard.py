@@ -57,7 +57,7 @@ class Guard:
     async def _check(self, scope: Scope) -> None:
         headers = {name.decode("latin-1"): value for name, value in scope["headers"]}
         if self._doorkeeper is None:
-            _check_host(headers.get("host", b"").decode("latin-1"))
+            check_host(headers.get("host", b"").decode("latin-1"))
         if scope["path"] in OPEN_PATHS:
             return
         if self._doorkeeper is not None:
@@ -86,7 +86,7 @@ async def _check_key(authorization: bytes, doorkeeper: Doorkeeper) -> None:
         raise Refusal(401, "wrong_api_key", message, kind="authentication_error", headers=challenge)
 
 
-def _check_host(host: str) -> None:
+def check_host(host: str) -> None:
     """Raise Refusal where an open endpoint is asked for by a name that is not this machine's own.
 
     A web page in a browser on this machine could else reach it, by a name of its own that it lets
