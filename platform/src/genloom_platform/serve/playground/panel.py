@@ -81,9 +81,9 @@ class Panel:
                 self._seed = gr.Textbox(
                     "", label="seed", info=info, placeholder="drawn", max_lines=1, min_width=120
                 )
-                info, most = "How many, with one seed after the other.", Answers.most(self._card)
+                most = Answers.most(self._card)
                 self._count = gr.Slider(
-                    1, most, value=1, step=1, label="count", info=info, min_width=120, buttons=[]
+                    1, most, value=1, step=1, label="count", min_width=120, buttons=[]
                 )
             self._drawn = [self._seed, self._count]
         verb = "Generate" if self._card.kind == "generator" else "Predict"
