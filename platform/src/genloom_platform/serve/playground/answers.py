@@ -9,6 +9,7 @@ from typing import Any
 
 import gradio as gr
 import numpy as np
+from gradio.utils import get_upload_folder
 
 from genloom import Image, Notes
 from genloom_platform.serve.model import Card
@@ -143,7 +144,7 @@ def _bars(answer: Mapping[str, Any]) -> Any:
 
 def _file(answer: Mapping[str, Any], suffix: str) -> str:
     """The sample as a file in the page's folder, which is cleared."""
-    folder = tempfile.mkdtemp(dir=gr.utils.get_upload_folder())
+    folder = tempfile.mkdtemp(dir=get_upload_folder())
     path = Path(folder) / f"seed-{answer['seed']}{suffix}"
     path.write_bytes(base64.b64decode(answer["sample"]["data"]))
     return str(path)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
 
+from genloom_platform.serve import playground
 from genloom_platform.serve.body import MAX_BODY_BYTES
 from genloom_platform.serve.catalog import Catalog
 from genloom_platform.serve.playground.sessions import Sessions
@@ -43,7 +44,7 @@ def maker(backend: "Backend", catalog: Catalog) -> MakePage:
 def _mounted(backend: "Backend", catalog: Catalog, sessions: Sessions | None) -> FastAPI:
     import gradio as gr
 
-    style = resources.files(__package__).joinpath("page.css").read_text()
+    style = resources.files(playground).joinpath("page.css").read_text()
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     return gr.mount_gradio_app(
         app,

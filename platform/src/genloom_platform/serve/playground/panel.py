@@ -112,8 +112,10 @@ class Panel:
             prompts = self._prompts(values, named=True)
         except Unreadable as error:
             return [f"# {error}"] * 2
+        asked = request.request
+        assert asked is not None  # there is none where a program calls the form, and none can
         question = snippets.Question(
-            url=f"{request.request.url.scheme}://{request.headers['host']}",
+            url=f"{asked.url.scheme}://{request.headers['host']}",
             kind=self._card.kind,
             model=self._name,
             prompts=prompts,

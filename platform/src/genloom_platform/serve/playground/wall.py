@@ -258,7 +258,7 @@ class _Replayed:
             body = None
             return message
 
-        await self._app(scope | {"headers": headers}, replayed, send)
+        await self._app({**scope, "headers": headers}, replayed, send)
 
 
 class _Limited:
