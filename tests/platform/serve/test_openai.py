@@ -88,6 +88,9 @@ def test_a_caller_who_goes_ends_the_writing(client):
     deadline = time.monotonic() + 5
     while toys.Teller.open_streams and time.monotonic() < deadline:
         time.sleep(0.01)
+    deadline = time.monotonic() + 10  # its end is told to the model, which then ends it
+    while toys.Teller.open_streams and time.monotonic() < deadline:
+        time.sleep(0.01)
     assert toys.Teller.open_streams == 0
 
 

@@ -1,5 +1,6 @@
 """The routes of an endpoint, as a FastAPI app over a `Backend`. Read this file first.
 
+    GET  /                        a page with a form for each model: see `playground/`
     GET  /healthz                 whether it answers; no key needed
     GET  /v1/models               what is served here; /v1/models/{id}: one of them
     POST /v1/generate/{model}     a prompt to a sample: as JSON, as a file, or in pieces
@@ -36,6 +37,8 @@ from genloom_platform.serve.guard import Guard
 from genloom_platform.serve.keyring import Ring
 from genloom_platform.serve.keys import Lock
 from genloom_platform.serve.model import Card
+from genloom_platform.serve.playground import wall as playground
+from genloom_platform.serve.playground.page import maker
 from genloom_platform.serve.seen import HEADER, Counted, Seen
 from genloom_platform.serve.speaking import add_routes
 from genloom_platform.serve.speaking.request import as_model, from_form
@@ -81,7 +84,9 @@ def create_app(
     catalog = Catalog(backend.models)
     locked = lock is not None or ring is not None
     app.add_middleware(Bodies)
-    app.add_middleware(Guard, callers=Callers(lock, ring) if locked else None)
+    callers = Callers(lock, ring) if locked else None
+    app.add_middleware(Guard, callers=callers)
+    playground.install(app, maker(backend, catalog), lambda: catalog.cards, callers)
     if origins:
         methods, shown = ["GET", "POST"], [HEADER, "Retry-After"]
         app.add_middleware(

@@ -12,7 +12,7 @@ import secrets
 import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from genloom_platform.serve.errors import SERVER, Refusal
 from genloom_platform.serve.keyring import RESERVED, Ring, name_in
@@ -29,6 +29,8 @@ class Caller:
 
     name: str
     limits: Limits = Limits()  # noqa: RUF009 - it is frozen
+    lock: Lock | None = field(default=None, repr=False)
+    """What the key opened: a name may be given anew, to another key."""
 
 
 class Callers:
@@ -62,14 +64,21 @@ class Callers:
         record = self._ring.records.get(name) if self._ring and name else None
         if record is None:
             opens = self._lock is not None and await self._opens(RESERVED, self._lock, key)
-            return Caller(RESERVED) if opens else None
+            return Caller(RESERVED, lock=self._lock) if opens else None
         if record.has_expired(self._now()):
             return None
         return (
-            Caller(record.name, record.limits)
+            Caller(record.name, record.limits, record.lock)
             if await self._opens(record.name, record.lock, key)
             else None
         )
+
+    def knows(self, caller: Caller) -> bool:
+        """Whether a caller's key counts still: it may have been revoked, or have expired."""
+        if caller.name == RESERVED:
+            return caller.lock == self._lock
+        record = self._ring.records.get(caller.name) if self._ring else None
+        return record is not None and record.lock == caller.lock and not record.has_expired(self._now())
 
     @contextmanager
     def asking(self, caller: Caller) -> Generator[None]:

@@ -65,7 +65,7 @@ class Guard:
         """What lasts as long as the request, where its caller is known."""
         headers = {name.decode("latin-1"): value for name, value in scope["headers"]}
         if self._callers is None:
-            _check_host(headers.get("host", b"").decode("latin-1"))
+            check_host(headers.get("host", b"").decode("latin-1"))
         if scope["path"] in OPEN_PATHS:
             return None
         caller = (
@@ -101,7 +101,7 @@ async def _find(authorization: bytes, callers: Callers) -> Caller:
     return caller
 
 
-def _check_host(host: str) -> None:
+def check_host(host: str) -> None:
     """Raise Refusal where an open endpoint is asked for by a name that is not this machine's own.
 
     A web page in a browser on this machine could else reach it, by a name of its own that it lets

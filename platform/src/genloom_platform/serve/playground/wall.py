@@ -1,0 +1,326 @@
+"""Which requests are the page's, and who may make them. All others go on to the endpoint's routes.
+
+    GET  /         the page, or the page that asks for a key
+    POST /login    a key in the body; what comes back is a session in a cookie
+    POST /logout   the session ends
+    …              what Gradio's page needs, path by path: whatever else Gradio has does not exist here
+
+Gradio is loaded and the page made when it is asked for first: an endpoint for programs never pays for it.
+"""
+
+import asyncio
+import logging
+import secrets
+import shutil
+import tempfile
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any, cast
+from urllib.parse import parse_qs, urlsplit
+
+from fastapi import FastAPI
+from pydantic_core import to_json
+from starlette.datastructures import MutableHeaders
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from genloom_platform.serve.body import MAX_BODY_BYTES, read_json
+from genloom_platform.serve.callers import Callers
+from genloom_platform.serve.errors import SERVER, Refusal
+from genloom_platform.serve.guard import check_host
+from genloom_platform.serve.playground import login
+from genloom_platform.serve.playground.sessions import COOKIE, LASTS_S, Sessions
+
+FILES = "/gradio_api/file="
+EXACT: dict[str, str] = {
+    "/": "GET",
+    "/config": "GET",
+    "/theme.css": "GET",
+    "/favicon.ico": "GET",
+    "/manifest.json": "GET",
+    "/gradio_api/startup-events": "GET",
+    "/gradio_api/queue/data": "GET",
+    "/gradio_api/upload_progress": "GET",
+    "/gradio_api/queue/join": "POST",
+    "/gradio_api/run/predict": "POST",
+    "/gradio_api/upload": "POST",
+    "/gradio_api/cancel": "POST",
+    "/gradio_api/reset": "POST",
+    "/login": "POST",
+    "/logout": "POST",
+}
+BELOW = ("/assets/", "/static/", FILES, "/gradio_api/heartbeat/")
+CLAIMED = ("/gradio_api", *BELOW)
+MAX_KEY_BYTES = 4096
+MAX_FILES_BYTES = 1 << 30
+"""What the files of all visitors may take together; they are cleared away after some minutes."""
+POLICY = (
+    "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; worker-src 'self' blob:; "
+    "style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; media-src 'self' data: blob:; "
+    "font-src 'self' data:; connect-src 'self' data: blob:; object-src 'none'; base-uri 'self'; "
+    "form-action 'self'; frame-ancestors 'none'"
+)
+"""Gradio builds functions out of text ('unsafe-eval') and styles its parts in place; nothing comes from
+another host, and nothing goes there."""
+
+log = logging.getLogger("genloom.serve")
+
+MakePage = Callable[[Path, Sessions | None], Awaitable[FastAPI]]
+
+
+class Wall:
+    """ASGI middleware before an endpoint's routes."""
+
+    def __init__(self, app: ASGIApp, made: "Page", sessions: Sessions | None) -> None:
+        self._app, self._page, self._sessions = app, made, sessions
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+        path = scope.get("path", "")
+        if scope["type"] != "http" or not (path in EXACT or path.startswith(CLAIMED)):
+            await self._app(scope, receive, send)
+            return
+        request = Request(scope, receive)
+        try:
+            answer = await self._answer(request)
+        except Refusal as refusal:
+            answer = refusal.response()
+        except Exception:
+            number = secrets.token_hex(4)
+            log.exception("failure %s: the playground's %s %s", number, request.method, path)
+            message = f"the page failed; the endpoint's log tells why, under failure {number}"
+            answer = Refusal(500, "internal_error", message, kind=SERVER).response()
+        await answer(scope, receive, _with_headers(send, closed=self._sessions is not None))
+
+    async def _answer(self, request: Request) -> ASGIApp:
+        path = request.url.path
+        if self._sessions is None:
+            check_host(request.headers.get("host", ""))
+        _check_origin(request)
+        allowed = EXACT.get(path) or ("GET" if path.startswith(BELOW) else None)
+        if allowed is None:
+            raise Refusal(404, "not_found", f"there is no {path[:80]} on this page; open /")
+        if request.method not in (allowed, "HEAD" if allowed == "GET" else allowed):
+            message = f"{request.method} {path[:80]}: this path takes {allowed}; send that"
+            raise Refusal(405, "method_not_allowed", message, headers={"Allow": allowed})
+        if self._sessions is not None:
+            if path == "/login":
+                return await _sign_in(request, self._sessions)
+            if path == "/logout":
+                self._sessions.close(request.cookies.get(COOKIE, ""))
+                return _signed(RedirectResponse("./", 303), "", 0, request)
+            if self._sessions.find(request.cookies.get(COOKIE, "")) is None:
+                if path == "/":
+                    return HTMLResponse(login.page(), 401 if request.method == "HEAD" else 200)
+                message = "your session has ended; reload the page and sign in again"
+                raise Refusal(401, "no_session", message, kind="authentication_error")
+        elif path in ("/login", "/logout"):
+            raise Refusal(404, "not_found", "this endpoint asks for no key; open /")
+        page, folder = await self._page.get()
+        await _check_files(path, folder)
+        if request.method != "POST":
+            return page
+        if path in ("/gradio_api/queue/join", "/gradio_api/run/predict"):
+            body = await read_json(request)
+            _check_paths(body, folder)
+            return _Replayed(page, to_json(body))
+        return _Limited(page)
+
+
+class Page:
+    """The page, made when it is asked for first, and anew when other models or versions are served."""
+
+    def __init__(self, make: MakePage, served: Callable[[], Any], sessions: Sessions | None) -> None:
+        self._make, self._served, self._sessions = make, served, sessions
+        self._turn = asyncio.Lock()
+        self._made: tuple[FastAPI, Any] | None = None
+        self._folder: Path | None = None
+        self._running = AsyncExitStack()
+
+    async def get(self) -> tuple[FastAPI, Path]:
+        """The page's app, and the folder of its files."""
+        async with self._turn:
+            served = self._served()
+            if self._folder is None:
+                self._folder = Path(tempfile.mkdtemp(prefix="genloom-playground-")).resolve()
+            if self._made is None or self._made[1] != served:
+                page = await self._make(self._folder, self._sessions)
+                await self._running.aclose()
+                await self._running.enter_async_context(page.router.lifespan_context(page))
+                self._made = page, served
+        return self._made[0], self._folder
+
+    async def close(self) -> None:
+        """End what runs for it, and clear its files away."""
+        await self._running.aclose()
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def install(app: FastAPI, make: MakePage, served: Callable[[], Any], callers: Callers | None) -> None:
+    """Put the page at an app's root.
+
+    Args:
+        app: The endpoint's routes.
+        make: Makes the page.
+        served: What it shows; where that changes, it is made anew.
+        callers: The keys that the endpoint knows; None where it asks for none.
+    """
+    sessions = Sessions(callers) if callers else None
+    page = Page(make, served, sessions)
+    inner: Any = app.router.lifespan_context
+
+    @asynccontextmanager
+    async def lifespan(served: FastAPI) -> AsyncGenerator[Any]:
+        async with inner(served) as state:
+            try:
+                yield state
+            finally:
+                await page.close()
+
+    app.router.lifespan_context = lifespan
+    app.add_middleware(Wall, made=page, sessions=sessions)
+
+
+async def _sign_in(request: Request, sessions: Sessions) -> Response:
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MAX_KEY_BYTES:
+            return HTMLResponse(login.page("That is too long for a key; look at it again."), 413)
+    key = parse_qs(body.decode("latin-1")).get("key", [""])[0].strip()
+    token = await sessions.open(key.encode()) if key else None
+    if token is None:
+        return HTMLResponse(
+            login.page("That key is not one of this endpoint's; look at it again."), 401
+        )
+    return _signed(RedirectResponse("./", 303), token, LASTS_S, request)
+
+
+def _signed(answer: Response, token: str, lasts_s: int, request: Request) -> Response:
+    """An answer that sets the cookie. Where a proxy speaks TLS for the endpoint, `secure` is its to add."""
+    secure = request.url.scheme == "https"
+    answer.set_cookie(COOKIE, token, lasts_s, path="/", secure=secure, httponly=True, samesite="strict")
+    return answer
+
+
+def _check_origin(request: Request) -> None:
+    """Raise Refusal where the page of another site sends a request through a visitor's browser."""
+    origin = request.headers.get("origin")
+    if origin is not None and urlsplit(origin).netloc != request.headers.get("host", ""):
+        message = f"Origin = {origin[:80]}: only this endpoint's own page may ask here; open /"
+        raise Refusal(403, "origin_not_allowed", message)
+
+
+async def _check_files(path: str, folder: Path) -> None:
+    """Raise Refusal where a file is none of the page's, or where there is no room for one more."""
+    if path.startswith(FILES):
+        wanted = Path(path.removeprefix(FILES))
+        if not wanted.is_absolute() or not wanted.resolve().is_relative_to(folder):
+            raise Refusal(404, "not_found", "this is no file of the page; open /")
+    if path == "/gradio_api/upload" and await asyncio.to_thread(_size_bytes, folder) > MAX_FILES_BYTES:
+        message = "the page holds as many files as it may; try again in some minutes"
+        raise Refusal(503, "no_room", message, kind=SERVER, headers={"Retry-After": "120"})
+
+
+def _check_paths(value: Any, folder: Path) -> None:
+    """Raise Refusal where a form names a file that was not uploaded here: Gradio would fetch any address."""
+    if isinstance(value, dict):
+        known = cast(dict[str, Any], value)
+        path = known.get("path")
+        if path is not None and not (
+            isinstance(path, str) and Path(path).resolve().is_relative_to(folder)
+        ):
+            message = "the form names a file that was not uploaded; choose it anew"
+            raise Refusal(422, "unknown_file", message)
+        for inner in known.values():
+            _check_paths(inner, folder)
+    elif isinstance(value, list):
+        for inner in cast(list[Any], value):
+            _check_paths(inner, folder)
+
+
+def _size_bytes(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+class _Replayed:
+    """A request whose body has been read."""
+
+    def __init__(self, app: ASGIApp, body: bytes) -> None:
+        self._app, self._body = app, body
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = [pair for pair in scope["headers"] if pair[0] != b"content-length"]
+        headers.append((b"content-length", str(len(self._body)).encode()))
+        body: bytes | None = self._body
+
+        async def replayed() -> Message:
+            nonlocal body
+            if body is None:
+                return await receive()
+            message = {"type": "http.request", "body": body, "more_body": False}
+            body = None
+            return message
+
+        await self._app({**scope, "headers": headers}, replayed, send)
+
+
+class _Limited:
+    """A request whose body is cut off, and refused, where it is too large."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        length = Request(scope).headers.get("content-length", "")
+        if length.isdigit() and int(length) > MAX_BODY_BYTES:
+            await _too_large().response()(scope, receive, send)
+            return
+        size, started = 0, False
+
+        async def counted() -> Message:
+            nonlocal size
+            message = await receive()
+            size += len(message.get("body", b""))
+            if size > MAX_BODY_BYTES:
+                raise _too_large()
+            return message
+
+        async def watched(message: Message) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        try:
+            await self._app(scope, counted, watched)
+        except Refusal as refusal:
+            if started:
+                raise
+            await refusal.response()(scope, receive, send)
+
+
+def _too_large() -> Refusal:
+    limit = MAX_BODY_BYTES >> 20
+    return Refusal(
+        413, "body_too_large", f"that is over {limit} MiB, the most to send; send a smaller file"
+    )
+
+
+def _with_headers(send: Send, closed: bool) -> Send:
+    async def sent(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers = MutableHeaders(scope=message)
+            headers["Content-Security-Policy"] = POLICY
+            headers["X-Content-Type-Options"] = "nosniff"
+            headers["X-Frame-Options"] = "DENY"
+            headers["Referrer-Policy"] = "same-origin"
+            if closed:
+                headers["Cache-Control"] = "no-store"
+            for name in [name for name in headers if name.startswith("access-control-")]:
+                del headers[name]
+        await send(message)
+
+    return sent
