@@ -29,7 +29,7 @@ class Caller:
 
     name: str
     limits: Limits = Limits()  # noqa: RUF009 - it is frozen
-    lock: Lock | None = field(default=None, repr=False)
+    lock: Lock | None = field(default=None, repr=False, compare=False)
     """What the key opened: a name may be given anew, to another key."""
 
 
