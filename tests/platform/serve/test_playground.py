@@ -24,7 +24,7 @@ from genloom_platform.serve.app import create_app
 from genloom_platform.serve.catalog import Catalog
 from genloom_platform.serve.model import served
 from genloom_platform.serve.playground import fields, snippets, wall
-from genloom_platform.serve.playground.page import maker
+from genloom_platform.serve.playground.page import Maker
 from genloom_platform.serve.playground.sessions import COOKIE, LASTS_S, MAX_SESSIONS, Sessions
 
 KEY = "k" * 32
@@ -126,7 +126,7 @@ def closed(local_backend) -> Iterator[tuple[str, Revocable, FastAPI]]:
     """An endpoint that asks for a key. Made first: the files of a process are those of its newest page."""
     door, backend = Revocable(), local_backend("drawer")
     app = FastAPI()
-    wall.install(app, maker(backend, Catalog(backend.models())), door)
+    wall.install(app, Maker(backend, Catalog(backend.models())), door)
     with running(app) as url:
         yield url, door, app
 
@@ -367,6 +367,18 @@ def test_a_page_s_files_go_with_it(local_backend):
         assert httpx.get(url, timeout=60).status_code == 200
         assert set(Path(gettempdir()).glob("genloom-playground-*")) - before
     assert set(Path(gettempdir()).glob("genloom-playground-*")) == before
+
+
+def test_the_page_follows_what_is_served(local_backend):
+    backend = local_backend("drawer")
+    catalog = Catalog(backend.models())
+    app = FastAPI()
+    wall.install(app, Maker(backend, catalog), None)
+    with running(app) as url, httpx.Client(base_url=url, timeout=60) as client:
+        assert "counter" not in client.get("/").text
+        catalog.cards["counter"] = served(toys.counter(), 0).card()
+        assert "counter" not in client.get("/config").text
+        assert "counter" in client.get("/").text
 
 
 def test_a_session_ends_with_time_and_the_oldest_makes_room():

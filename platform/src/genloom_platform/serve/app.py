@@ -39,7 +39,7 @@ from genloom_platform.serve.guard import Guard
 from genloom_platform.serve.keys import Doorkeeper, Lock
 from genloom_platform.serve.model import Card
 from genloom_platform.serve.playground import wall as playground
-from genloom_platform.serve.playground.page import maker
+from genloom_platform.serve.playground.page import Maker
 from genloom_platform.serve.playground.sessions import OneKey
 
 MAX_PROMPTS = 256
@@ -96,7 +96,7 @@ def create_app(backend: Backend, lock: Lock | None = None) -> FastAPI:
     )
     catalog = Catalog(backend.models())
     app.add_middleware(Guard, doorkeeper=Doorkeeper(lock) if lock else None)
-    playground.install(app, maker(backend, catalog), OneKey(Doorkeeper(lock)) if lock else None)
+    playground.install(app, Maker(backend, catalog), OneKey(Doorkeeper(lock)) if lock else None)
     app.add_exception_handler(HTTPException, _http_error)
     _add_routes(app, backend, catalog)
     description: dict[str, Any] = {}

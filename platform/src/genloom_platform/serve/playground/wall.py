@@ -13,10 +13,10 @@ import logging
 import secrets
 import shutil
 import tempfile
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Protocol, cast
 from urllib.parse import parse_qs, urlsplit
 
 from fastapi import FastAPI
@@ -66,7 +66,17 @@ another host, and nothing goes there."""
 
 log = logging.getLogger("genloom.serve")
 
-MakePage = Callable[[Path, Sessions | None], Awaitable[FastAPI]]
+
+class MakesPage(Protocol):
+    """What makes the page."""
+
+    def shape(self) -> Any:
+        """What a page is made of: where it changes, another has to be made."""
+        ...
+
+    async def make(self, folder: Path, sessions: Sessions | None) -> FastAPI:
+        """A page whose files lie in a folder."""
+        ...
 
 
 class Wall:
@@ -117,7 +127,7 @@ class Wall:
                 raise Refusal(401, "no_session", message, kind="authentication_error")
         elif path in ("/login", "/logout"):
             raise Refusal(404, "not_found", "this endpoint asks for no key; open /")
-        page, folder = await self._page.get()
+        page, folder = await self._page.get(anew=path == "/")
         await _check_files(path, folder)
         if request.method != "POST":
             return page
@@ -131,29 +141,38 @@ class Wall:
 class Page:
     """The page, made when it is asked for first."""
 
-    def __init__(self, make: MakePage, sessions: Sessions | None) -> None:
+    def __init__(self, make: MakesPage, sessions: Sessions | None) -> None:
         self._make, self._sessions = make, sessions
         self._turn = asyncio.Lock()
         self._made: tuple[FastAPI, Path] | None = None
+        self._shape: Any = None
         self._running = AsyncExitStack()
 
-    async def get(self) -> tuple[FastAPI, Path]:
-        """The page's app, and the folder of its files."""
+    async def get(self, anew: bool) -> tuple[FastAPI, Path]:
+        """The page's app, and the folder of its files.
+
+        Args:
+            anew: Whether a visitor opens it, who may be given another page where other models are served now.
+        """
         async with self._turn:
+            shape = self._make.shape()
+            if self._made and anew and shape != self._shape:
+                await self.close()
             if self._made is None:
                 folder = Path(tempfile.mkdtemp(prefix="genloom-playground-")).resolve()
                 self._running.callback(shutil.rmtree, folder, ignore_errors=True)
-                page = await self._make(folder, self._sessions)
+                page = await self._make.make(folder, self._sessions)
                 await self._running.enter_async_context(page.router.lifespan_context(page))
-                self._made = page, folder
-        return self._made
+                self._made, self._shape = (page, folder), shape
+            return self._made
 
     async def close(self) -> None:
         """End what runs for it, and clear its files away."""
         await self._running.aclose()
+        self._running, self._made = AsyncExitStack(), None
 
 
-def install(app: FastAPI, make: MakePage, door: Door | None) -> None:
+def install(app: FastAPI, make: MakesPage, door: Door | None) -> None:
     """Put the page at an app's root.
 
     Args:
