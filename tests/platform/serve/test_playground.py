@@ -23,7 +23,7 @@ import genloom
 from genloom_platform.serve.app import create_app
 from genloom_platform.serve.catalog import Catalog
 from genloom_platform.serve.model import served
-from genloom_platform.serve.playground import fields, snippets, wall
+from genloom_platform.serve.playground import fields, snippets, uploads, wall
 from genloom_platform.serve.playground.page import Maker
 from genloom_platform.serve.playground.sessions import COOKIE, LASTS_S, MAX_SESSIONS, Sessions
 
@@ -334,10 +334,10 @@ def test_a_foreign_page_and_a_foreign_host_are_refused(signed_in, opened):
 
 
 def test_uploads_are_limited(signed_in, monkeypatch):
-    monkeypatch.setattr(wall, "MAX_BODY_BYTES", 1000)
+    monkeypatch.setattr(uploads, "MAX_BODY_BYTES", 1000)
     answer = signed_in.post("/gradio_api/upload", files={"files": b"x" * 2000})
     assert (answer.status_code, answer.json()["error"]["code"]) == (413, "body_too_large")
-    monkeypatch.setattr(wall, "MAX_FILES_BYTES", -1)
+    monkeypatch.setattr(uploads, "MAX_FILES_BYTES", -1)
     assert signed_in.post("/gradio_api/upload", files={"files": b"x"}).status_code == 503
 
 
