@@ -23,8 +23,8 @@ import genloom
 from genloom_platform.serve.app import create_app
 from genloom_platform.serve.catalog import Catalog
 from genloom_platform.serve.model import served
-from genloom_platform.serve.playground import fields, snippets, wall
-from genloom_platform.serve.playground.page import maker
+from genloom_platform.serve.playground import fields, snippets, uploads, wall
+from genloom_platform.serve.playground.page import Maker
 from genloom_platform.serve.playground.sessions import COOKIE, LASTS_S, MAX_SESSIONS, Sessions
 
 KEY = "k" * 32
@@ -126,8 +126,7 @@ def closed(local_backend) -> Iterator[tuple[str, Revocable, FastAPI]]:
     """An endpoint that asks for a key. Made first: the files of a process are those of its newest page."""
     door, backend = Revocable(), local_backend("drawer")
     app = FastAPI()
-    catalog = Catalog(backend.models)
-    wall.install(app, maker(backend, catalog), lambda: catalog.cards, door)
+    wall.install(app, Maker(backend, Catalog(backend.models)), door)
     with running(app) as url:
         yield url, door, app
 
@@ -335,10 +334,10 @@ def test_a_foreign_page_and_a_foreign_host_are_refused(signed_in, opened):
 
 
 def test_uploads_are_limited(signed_in, monkeypatch):
-    monkeypatch.setattr(wall, "MAX_BODY_BYTES", 1000)
+    monkeypatch.setattr(uploads, "MAX_BODY_BYTES", 1000)
     answer = signed_in.post("/gradio_api/upload", files={"files": b"x" * 2000})
     assert (answer.status_code, answer.json()["error"]["code"]) == (413, "body_too_large")
-    monkeypatch.setattr(wall, "MAX_FILES_BYTES", -1)
+    monkeypatch.setattr(uploads, "MAX_FILES_BYTES", -1)
     assert signed_in.post("/gradio_api/upload", files={"files": b"x"}).status_code == 503
 
 
@@ -368,6 +367,18 @@ def test_a_page_s_files_go_with_it(local_backend):
         assert httpx.get(url, timeout=60).status_code == 200
         assert set(Path(gettempdir()).glob("genloom-playground-*")) - before
     assert set(Path(gettempdir()).glob("genloom-playground-*")) == before
+
+
+def test_the_page_follows_what_is_served(local_backend):
+    backend = local_backend("drawer")
+    catalog = Catalog(backend.models())
+    app = FastAPI()
+    wall.install(app, Maker(backend, catalog), None)
+    with running(app) as url, httpx.Client(base_url=url, timeout=60) as client:
+        assert "counter" not in client.get("/").text
+        catalog.cards["counter"] = served(toys.counter(), 0).card()
+        assert "counter" not in client.get("/config").text
+        assert "counter" in client.get("/").text
 
 
 def test_a_session_ends_with_time_and_the_oldest_makes_room():

@@ -38,7 +38,7 @@ from genloom_platform.serve.keyring import Ring
 from genloom_platform.serve.keys import Lock
 from genloom_platform.serve.model import Card
 from genloom_platform.serve.playground import wall as playground
-from genloom_platform.serve.playground.page import maker
+from genloom_platform.serve.playground.page import Maker
 from genloom_platform.serve.seen import HEADER, Counted, Seen
 from genloom_platform.serve.speaking import add_routes
 from genloom_platform.serve.speaking.request import as_model, from_form
@@ -86,7 +86,7 @@ def create_app(
     app.add_middleware(Bodies)
     callers = Callers(lock, ring) if locked else None
     app.add_middleware(Guard, callers=callers)
-    playground.install(app, maker(backend, catalog), lambda: catalog.cards, callers)
+    playground.install(app, Maker(backend, catalog), callers)
     if origins:
         methods, shown = ["GET", "POST"], [HEADER, "Retry-After"]
         app.add_middleware(

@@ -13,8 +13,8 @@ from fastapi import FastAPI
 from genloom_platform.serve import playground
 from genloom_platform.serve.body import MAX_BODY_BYTES
 from genloom_platform.serve.catalog import Catalog
+from genloom_platform.serve.model import Card
 from genloom_platform.serve.playground.sessions import Sessions
-from genloom_platform.serve.playground.wall import MakePage
 
 if TYPE_CHECKING:
     from genloom_platform.serve.asking import Backend
@@ -29,16 +29,25 @@ FONTS = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"]
 MONO = ["ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace"]
 
 
-def maker(backend: "Backend", catalog: Catalog) -> MakePage:
+class Maker:
     """What makes the page of an endpoint."""
 
-    async def make(folder: Path, sessions: Sessions | None) -> FastAPI:
+    def __init__(self, backend: "Backend", catalog: Catalog) -> None:
+        self._backend, self._catalog = backend, catalog
+
+    def shape(self) -> Any:
+        """What a page is made of: where it changes, another has to be made. Versions alone do not count."""
+        return [(name, card.kind, card.makes, card.prompt_schema) for name, card in self._cards()]
+
+    async def make(self, folder: Path, sessions: Sessions | None) -> FastAPI:
+        """A page whose files lie in a folder."""
         # Gradio's files lie where this says, for the whole process: a process has one page.
         os.environ["GRADIO_TEMP_DIR"] = str(folder)
         os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
-        return await asyncio.to_thread(_mounted, backend, catalog, sessions)
+        return await asyncio.to_thread(_mounted, self._backend, self._catalog, sessions)
 
-    return make
+    def _cards(self) -> list[tuple[str, Card]]:
+        return list(self._catalog.cards.items())
 
 
 def _mounted(backend: "Backend", catalog: Catalog, sessions: Sessions | None) -> FastAPI:
@@ -77,34 +86,35 @@ def _blocks(backend: "Backend", catalog: Catalog, sessions: Sessions | None) -> 
     )
     with blocks:
         gr.HTML(_header(closed=sessions is not None), elem_classes="head")
-        cards = list(catalog.cards.items())
-        if not cards:
+        names = list(catalog.cards)
+        if not names:
             gr.HTML("<p>No model is served here.</p>")
-        elif len(cards) == 1:
-            made.append(Panel(*cards[0], backend, sessions))
-        elif len(cards) <= MAX_TABS:
+        elif len(names) == 1:
+            made.append(Panel(names[0], catalog, backend, sessions))
+        elif len(names) <= MAX_TABS:
             with gr.Tabs():
-                for name, card in cards:
+                for name in names:
                     with gr.Tab(name):
-                        made.append(Panel(name, card, backend, sessions))
+                        made.append(Panel(name, catalog, backend, sessions))
         else:
-            made += _chosen(gr, cards, backend, sessions)
+            made += _chosen(gr, names, catalog, backend, sessions)
         for panel in made:
             panel.listen(blocks)
     blocks.queue(max_size=MAX_QUEUE, default_concurrency_limit=MAX_QUEUE, api_open=False)
     return blocks
 
 
-def _chosen(gr: Any, cards: Sequence[Any], backend: "Backend", sessions: Sessions | None) -> list[Any]:
+def _chosen(
+    gr: Any, names: Sequence[str], catalog: Catalog, backend: "Backend", sessions: Sessions | None
+) -> list[Any]:
     from genloom_platform.serve.playground.panel import Panel
 
-    names = [name for name, _ in cards]
     choice = gr.Dropdown(names, value=names[0], label="Model", elem_id="models")
     made: list[Any] = []
     columns: list[Any] = []
-    for name, card in cards:
+    for name in names:
         with gr.Column(visible=name == names[0]) as column:
-            made.append(Panel(name, card, backend, sessions))
+            made.append(Panel(name, catalog, backend, sessions))
         columns.append(column)
 
     def show(chosen: str) -> list[Any]:

@@ -12,6 +12,7 @@ import gradio as gr
 
 from genloom.errors import InvalidConfig, PromptError
 from genloom_platform.serve.asking import ask, begin
+from genloom_platform.serve.catalog import Catalog
 from genloom_platform.serve.errors import Refusal
 from genloom_platform.serve.model import Card
 from genloom_platform.serve.playground import snippets, widgets
@@ -29,10 +30,14 @@ log = logging.getLogger("genloom.serve")
 class Panel:
     """One model's part of the page."""
 
-    def __init__(self, name: str, card: Card, backend: "Backend", sessions: Sessions | None) -> None:
-        self._name, self._card, self._backend, self._sessions = name, card, backend, sessions
+    def __init__(
+        self, name: str, catalog: Catalog, backend: "Backend", sessions: Sessions | None
+    ) -> None:
+        card = catalog.cards[name]
+        self._name, self._catalog, self._made_for = name, catalog, card
+        self._backend, self._sessions = backend, sessions
         self._fields: dict[Any, Field] = {}
-        gr.HTML(_title(card), elem_classes="model")
+        self._title = gr.HTML(_title(card), elem_classes="model")
         with gr.Row(equal_height=False):
             with gr.Column(scale=2, min_width=300):
                 self._form(fields_of(card))
@@ -44,6 +49,11 @@ class Panel:
                         self._curl = _code("shell", "curl")
                     with gr.Tab("Python"):
                         self._python = _code("python", "python")
+
+    @property
+    def _card(self) -> Card:
+        """The version that is served now: it may be another than when the page was made."""
+        return self._catalog.cards.get(self._name, self._made_for)
 
     def listen(self, blocks: gr.Blocks) -> None:
         """Answer to what a visitor does."""
@@ -60,6 +70,8 @@ class Panel:
             show_progress="hidden",
             **options,
         )
+        shown: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+        gr.on([blocks.load], lambda: _title(self._card), None, self._title, **shown)
         outputs = [self._error, self._button, *self._answers.parts]
         gr.on([self._button.click], self._answer, inputs, outputs, show_progress="minimal", **options)
 

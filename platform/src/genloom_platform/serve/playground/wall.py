@@ -13,10 +13,10 @@ import logging
 import secrets
 import shutil
 import tempfile
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Protocol
 from urllib.parse import parse_qs, urlsplit
 
 from fastapi import FastAPI
@@ -26,14 +26,14 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from genloom_platform.serve.body import MAX_BODY_BYTES, read_json
+from genloom_platform.serve.body import read_json
 from genloom_platform.serve.callers import Callers
 from genloom_platform.serve.errors import SERVER, Refusal
 from genloom_platform.serve.guard import check_host
 from genloom_platform.serve.playground import login
 from genloom_platform.serve.playground.sessions import COOKIE, LASTS_S, Sessions
+from genloom_platform.serve.playground.uploads import FILES, Limited, Replayed, check_files, check_paths
 
-FILES = "/gradio_api/file="
 EXACT: dict[str, str] = {
     "/": "GET",
     "/config": "GET",
@@ -54,8 +54,6 @@ EXACT: dict[str, str] = {
 BELOW = ("/assets/", "/static/", FILES, "/gradio_api/heartbeat/")
 CLAIMED = ("/gradio_api", *BELOW)
 MAX_KEY_BYTES = 4096
-MAX_FILES_BYTES = 1 << 30
-"""What the files of all visitors may take together; they are cleared away after some minutes."""
 POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; worker-src 'self' blob:; "
     "style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; media-src 'self' data: blob:; "
@@ -67,7 +65,17 @@ another host, and nothing goes there."""
 
 log = logging.getLogger("genloom.serve")
 
-MakePage = Callable[[Path, Sessions | None], Awaitable[FastAPI]]
+
+class MakesPage(Protocol):
+    """What makes the page."""
+
+    def shape(self) -> Any:
+        """What a page is made of: where it changes, another has to be made."""
+        ...
+
+    async def make(self, folder: Path, sessions: Sessions | None) -> FastAPI:
+        """A page whose files lie in a folder."""
+        ...
 
 
 class Wall:
@@ -118,58 +126,61 @@ class Wall:
                 raise Refusal(401, "no_session", message, kind="authentication_error")
         elif path in ("/login", "/logout"):
             raise Refusal(404, "not_found", "this endpoint asks for no key; open /")
-        page, folder = await self._page.get()
-        await _check_files(path, folder)
+        page, folder = await self._page.get(anew=path == "/")
+        await check_files(path, folder)
         if request.method != "POST":
             return page
         if path in ("/gradio_api/queue/join", "/gradio_api/run/predict"):
             body = await read_json(request)
-            _check_paths(body, folder)
-            return _Replayed(page, to_json(body))
-        return _Limited(page)
+            check_paths(body, folder)
+            return Replayed(page, to_json(body))
+        return Limited(page)
 
 
 class Page:
     """The page, made when it is asked for first, and anew when other models or versions are served."""
 
-    def __init__(self, make: MakePage, served: Callable[[], Any], sessions: Sessions | None) -> None:
-        self._make, self._served, self._sessions = make, served, sessions
+    def __init__(self, make: MakesPage, sessions: Sessions | None) -> None:
+        self._make, self._sessions = make, sessions
         self._turn = asyncio.Lock()
-        self._made: tuple[FastAPI, Any] | None = None
-        self._folder: Path | None = None
+        self._made: tuple[FastAPI, Path] | None = None
+        self._shape: Any = None
         self._running = AsyncExitStack()
 
-    async def get(self) -> tuple[FastAPI, Path]:
-        """The page's app, and the folder of its files."""
+    async def get(self, anew: bool) -> tuple[FastAPI, Path]:
+        """The page's app, and the folder of its files.
+
+        Args:
+            anew: Whether a visitor opens it, who may be given another page where other models are served now.
+        """
         async with self._turn:
-            served = self._served()
-            if self._folder is None:
-                self._folder = Path(tempfile.mkdtemp(prefix="genloom-playground-")).resolve()
-            if self._made is None or self._made[1] != served:
-                page = await self._make(self._folder, self._sessions)
-                await self._running.aclose()
+            shape = self._make.shape()
+            if self._made and anew and shape != self._shape:
+                await self.close()
+            if self._made is None:
+                folder = Path(tempfile.mkdtemp(prefix="genloom-playground-")).resolve()
+                self._running.callback(shutil.rmtree, folder, ignore_errors=True)
+                page = await self._make.make(folder, self._sessions)
                 await self._running.enter_async_context(page.router.lifespan_context(page))
-                self._made = page, served
-        return self._made[0], self._folder
+                self._made, self._shape = (page, folder), shape
+            return self._made
 
     async def close(self) -> None:
         """End what runs for it, and clear its files away."""
         await self._running.aclose()
-        if self._folder is not None:
-            shutil.rmtree(self._folder, ignore_errors=True)
+        self._running, self._made = AsyncExitStack(), None
 
 
-def install(app: FastAPI, make: MakePage, served: Callable[[], Any], callers: Callers | None) -> None:
+def install(app: FastAPI, make: MakesPage, callers: Callers | None) -> None:
     """Put the page at an app's root.
 
     Args:
         app: The endpoint's routes.
         make: Makes the page.
-        served: What it shows; where that changes, it is made anew.
         callers: The keys that the endpoint knows; None where it asks for none.
     """
     sessions = Sessions(callers) if callers else None
-    page = Page(make, served, sessions)
+    page = Page(make, sessions)
     inner: Any = app.router.lifespan_context
 
     @asynccontextmanager
@@ -212,101 +223,6 @@ def _check_origin(request: Request) -> None:
     if origin is not None and urlsplit(origin).netloc != request.headers.get("host", ""):
         message = f"Origin = {origin[:80]}: only this endpoint's own page may ask here; open /"
         raise Refusal(403, "origin_not_allowed", message)
-
-
-async def _check_files(path: str, folder: Path) -> None:
-    """Raise Refusal where a file is none of the page's, or where there is no room for one more."""
-    if path.startswith(FILES):
-        wanted = Path(path.removeprefix(FILES))
-        if not wanted.is_absolute() or not wanted.resolve().is_relative_to(folder):
-            raise Refusal(404, "not_found", "this is no file of the page; open /")
-    if path == "/gradio_api/upload" and await asyncio.to_thread(_size_bytes, folder) > MAX_FILES_BYTES:
-        message = "the page holds as many files as it may; try again in some minutes"
-        raise Refusal(503, "no_room", message, kind=SERVER, headers={"Retry-After": "120"})
-
-
-def _check_paths(value: Any, folder: Path) -> None:
-    """Raise Refusal where a form names a file that was not uploaded here: Gradio would fetch any address."""
-    if isinstance(value, dict):
-        known = cast(dict[str, Any], value)
-        path = known.get("path")
-        if path is not None and not (
-            isinstance(path, str) and Path(path).resolve().is_relative_to(folder)
-        ):
-            message = "the form names a file that was not uploaded; choose it anew"
-            raise Refusal(422, "unknown_file", message)
-        for inner in known.values():
-            _check_paths(inner, folder)
-    elif isinstance(value, list):
-        for inner in cast(list[Any], value):
-            _check_paths(inner, folder)
-
-
-def _size_bytes(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-
-
-class _Replayed:
-    """A request whose body has been read."""
-
-    def __init__(self, app: ASGIApp, body: bytes) -> None:
-        self._app, self._body = app, body
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        headers = [pair for pair in scope["headers"] if pair[0] != b"content-length"]
-        headers.append((b"content-length", str(len(self._body)).encode()))
-        body: bytes | None = self._body
-
-        async def replayed() -> Message:
-            nonlocal body
-            if body is None:
-                return await receive()
-            message = {"type": "http.request", "body": body, "more_body": False}
-            body = None
-            return message
-
-        await self._app({**scope, "headers": headers}, replayed, send)
-
-
-class _Limited:
-    """A request whose body is cut off, and refused, where it is too large."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        length = Request(scope).headers.get("content-length", "")
-        if length.isdigit() and int(length) > MAX_BODY_BYTES:
-            await _too_large().response()(scope, receive, send)
-            return
-        size, started = 0, False
-
-        async def counted() -> Message:
-            nonlocal size
-            message = await receive()
-            size += len(message.get("body", b""))
-            if size > MAX_BODY_BYTES:
-                raise _too_large()
-            return message
-
-        async def watched(message: Message) -> None:
-            nonlocal started
-            started = True
-            await send(message)
-
-        try:
-            await self._app(scope, counted, watched)
-        except Refusal as refusal:
-            if started:
-                raise
-            await refusal.response()(scope, receive, send)
-
-
-def _too_large() -> Refusal:
-    limit = MAX_BODY_BYTES >> 20
-    return Refusal(
-        413, "body_too_large", f"that is over {limit} MiB, the most to send; send a smaller file"
-    )
 
 
 def _with_headers(send: Send, closed: bool) -> Send:
