@@ -19,6 +19,7 @@ from genloom_platform.cli import (
     registry,
     runs,
     serve,
+    speed,
     sweep,
     train,
     ui,
@@ -42,6 +43,7 @@ app.command("evaluate")(evaluate.evaluate)
 app.add_typer(
     registry.app, name="models", help="Registered models: show, compare, promote, take along."
 )
+registry.app.command("speed")(speed.speed)
 app.command("generate")(generate.generate)
 app.command("serve")(serve.serve)
 app.add_typer(keys.app, name="keys", help="Who may ask an endpoint: add, list, revoke.")

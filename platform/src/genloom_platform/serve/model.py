@@ -139,6 +139,17 @@ class Served(ABC):
             raise InvalidConfig(f"the request to {self.loaded.name}", listed(problems))
         return prompts
 
+    def settle(self, given: Sequence[Any]) -> list[Any]:
+        """Prompts as they came, checked, each with its seed: answered later, they give the same.
+
+        Raises:
+            InvalidConfig: As `read`.
+        """
+        return [
+            {**value, "seed": prompt.seed}
+            for value, prompt in zip(given, self.read(given), strict=True)
+        ]
+
     def compute(self, prompts: Sequence[Prompt]) -> list[Any]:
         """A batch of prompts through the network; in the place of each its result, or its exception.
 
@@ -246,7 +257,8 @@ class ServedPredictor(Served):
     def _compute(self, prompts: Sequence[Any]) -> Sequence[Any]:
         predictor = cast(Predictor, self.loaded.trainable)
         examples = [predictor.prepare(_row(prompt), self.loaded.data) for prompt in prompts]
-        return predictor.predict(self.loaded.module, predictor.collate(examples))
+        batch = _placed(predictor.collate(examples), self.loaded.module)
+        return predictor.predict(self.loaded.module, batch)
 
     def _makes(self) -> str:
         return cast(Predictor, self.loaded.trainable).target
@@ -269,6 +281,17 @@ def _row(prompt: Prompt) -> Row:
     """A prompt as a row of the dataset: what it leaves open is missing there."""
     values = {name: value for name, value in prompt if value is not None and name != "seed"}
     return Row(values, (prompt.seed,))
+
+
+def _placed(batch: Mapping[str, Any], module: Any) -> Mapping[str, Any]:
+    """A batch on the device of a module's weights."""
+    weight = next(module.parameters(), None)
+    if weight is None or weight.device.type == "cpu":
+        return batch
+    return {
+        name: value.to(weight.device) if hasattr(value, "to") else value
+        for name, value in batch.items()
+    }
 
 
 def _samples_in(value: Any) -> Iterator[Sample]:
