@@ -7,6 +7,7 @@
     <store>/aliases/<model>/<alias>/…             how an alias moved
     <store>/endpoints/<id>.json                   an endpoint that is served, while it is
     <store>/keys/<name>.json                      who may ask its endpoints: digests of keys, and limits
+    <store>/jobs/<id>/…                           a request to an endpoint that is answered later
     <store>/mlflow.db                             tracking and registry, where the store is a folder
     <store>/mlflow-artifacts/…                    files that MLflow shows
 

@@ -33,6 +33,9 @@ class LocalBackend:
         pairs = zip(asked, results, strict=True)
         return Answers([self._models[model].answer(*pair) for pair in pairs], str(model))
 
+    async def settle(self, model: str, prompts: Sequence[Any]) -> list[Any]:
+        return self._models[model].settle(prompts)
+
     async def stream(self, model: str, prompt: Any) -> AsyncGenerator[dict[str, Any]]:
         served = self._models[model]
         (asked,) = served.read([prompt])

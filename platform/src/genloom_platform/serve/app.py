@@ -8,6 +8,7 @@
     POST /v1/generate             many prompts at once; the body names the model
     POST /v1/predict              the same for predictions
     POST /v1/completions …        what clients of OpenAI's API speak: see `speaking/`
+    GET  /v1/jobs …               requests that are answered later (?async=true): see `jobs/`
     GET  /docs                    the same in the browser, with the schema of each model's prompt
 
 A request goes through `guard.py` (key, host), this file (body, model), `replica.py` (batches) and
@@ -30,10 +31,13 @@ from genloom_platform.serve.answers import GenerateAnswer, Health, ModelEntry, M
 from genloom_platform.serve.asking import MAX_PROMPTS, Backend, Begun, ask, begin
 from genloom_platform.serve.body import Bodies, read_fields, read_json
 from genloom_platform.serve.callers import Callers
-from genloom_platform.serve.catalog import Catalog, Kind
+from genloom_platform.serve.catalog import ROUTES, Catalog, Kind
 from genloom_platform.serve.errors import Refusal, from_status
 from genloom_platform.serve.events import EventStream
 from genloom_platform.serve.guard import Guard
+from genloom_platform.serve.jobs import routes as job_routes
+from genloom_platform.serve.jobs.desk import Desk
+from genloom_platform.serve.jobs.runner import Runner
 from genloom_platform.serve.keyring import Ring
 from genloom_platform.serve.keys import Lock
 from genloom_platform.serve.model import Card
@@ -59,6 +63,7 @@ def create_app(
     backend: Backend,
     lock: Lock | None = None,
     ring: Ring | None = None,
+    desk: Desk | None = None,
     *,
     origins: Sequence[str] = (),
     meters: Counted | None = None,
@@ -70,6 +75,7 @@ def create_app(
         backend: What answers.
         lock: What a caller's key is compared with.
         ring: The store's keys. Where there is neither this nor a lock, no key is asked for.
+        desk: Where jobs are taken; None where there is no store to keep them.
         origins: Pages in browsers that may ask, as in `https://app.acme.example`, or `*`.
         meters: What counts requests.
         names_answers: See `Seen`.
@@ -80,6 +86,7 @@ def create_app(
         description="Ask trained models for samples and predictions.",
         redoc_url=None,
         redirect_slashes=False,
+        lifespan=(lambda _: Runner(desk).running()) if desk else None,
     )
     catalog = Catalog(backend.models)
     locked = lock is not None or ring is not None
@@ -98,21 +105,26 @@ def create_app(
         )
     app.add_middleware(Seen, meters=meters, names_answers=names_answers)
     app.add_exception_handler(HTTPException, _http_error)
-    _add_routes(app, backend, catalog)
+    _add_routes(app, backend, catalog, desk)
+    if desk:
+        job_routes.add_routes(app, desk)
     add_routes(app, backend, catalog)
     described: list[tuple[Any, dict[str, Any]]] = []
 
     def describe() -> dict[str, Any]:
         cards = catalog.cards
         if not described or described[0][0] != cards:
-            described[:] = [(cards, openapi.describe(app, catalog, MAX_PROMPTS, locked=locked))]
+            made = openapi.describe(app, catalog, MAX_PROMPTS, locked=locked)
+            if desk:
+                job_routes.describe(made, list(ROUTES.values()))
+            described[:] = [(cards, made)]
         return described[0][1]
 
     app.openapi = describe
     return app
 
 
-def _add_routes(app: FastAPI, backend: Backend, catalog: Catalog) -> None:
+def _add_routes(app: FastAPI, backend: Backend, catalog: Catalog, desk: Desk | None) -> None:
     @app.get("/healthz", tags=["endpoint"])
     async def healthz() -> Health:
         """Whether the endpoint answers."""
@@ -132,31 +144,43 @@ def _add_routes(app: FastAPI, backend: Backend, catalog: Catalog) -> None:
     async def generate(request: Request) -> Response:
         """One sample for each prompt. The same seed gives the same sample."""
         body = as_model(Body, await read_json(request))
-        return await _answer(request, backend, catalog.find("generator", body.model), body.prompts)
+        return await _answer(
+            request, backend, catalog.find("generator", body.model), body.prompts, desk
+        )
 
     @app.post("/v1/predict", tags=["models"], response_model=PredictAnswer)
     async def predict(request: Request) -> Response:
         """One prediction for each prompt."""
         body = as_model(Body, await read_json(request))
-        return await _answer(request, backend, catalog.find("predictor", body.model), body.prompts)
+        return await _answer(
+            request, backend, catalog.find("predictor", body.model), body.prompts, desk
+        )
 
     @app.post("/v1/generate/{model}", tags=["models"], response_model=GenerateAnswer)
     async def generate_one(request: Request, model: str) -> Response:
         """One sample of one prompt. The same seed gives the same sample."""
         card = catalog.find("generator", model)
-        return await _answer(request, backend, card, [from_form(card, await read_fields(request))])
+        return await _answer(
+            request, backend, card, [from_form(card, await read_fields(request))], desk
+        )
 
     @app.post("/v1/predict/{model}", tags=["models"], response_model=PredictAnswer)
     async def predict_one(request: Request, model: str) -> Response:
         """One prediction of one prompt."""
         card = catalog.find("predictor", model)
-        return await _answer(request, backend, card, [from_form(card, await read_fields(request))])
+        return await _answer(
+            request, backend, card, [from_form(card, await read_fields(request))], desk
+        )
 
     _ = healthz, models, model, generate, predict, generate_one, predict_one
 
 
-async def _answer(request: Request, backend: Backend, card: Card, prompts: list[Any]) -> Response:
-    """Ask a model, and answer with JSON, with a file, or with pieces as they are made."""
+async def _answer(
+    request: Request, backend: Backend, card: Card, prompts: list[Any], desk: Desk | None
+) -> Response:
+    """Ask a model, and answer with JSON, with a file, with pieces as they are made, or with a job."""
+    if desk and job_routes.wanted(request):
+        return await job_routes.accept(request, desk, card, prompts)
     stream, form = _wishes(request, card)
     if (stream or form) and len(prompts) != 1:
         message = (
@@ -183,6 +207,8 @@ async def _streamed(begun: Begun) -> AsyncGenerator[dict[str, Any]]:
 def _wishes(request: Request, card: Card) -> tuple[bool, files.Format | None]:
     """Whether pieces are asked for, or a file: by the query's `stream` and `format`, or by `Accept`."""
     query = dict(request.query_params)
+    if query.get("async") == "false":  # which is as if it were not there
+        del query["async"]
     stream, form = query.pop("stream", "false"), query.pop("format", "json")
     if query:
         name = next(iter(query))[:40]

@@ -39,6 +39,10 @@ class Backend(Protocol):
         """
         ...
 
+    async def settle(self, model: str, prompts: Sequence[Any]) -> list[Any]:
+        """The prompts as they came, checked, each with its seed; raises what `answer` does."""
+        ...
+
     def stream(self, model: str, prompt: Any) -> AsyncGenerator[dict[str, Any]]:
         """The sample of one prompt in parts, each with `pieces` as JSON.
 
@@ -56,10 +60,7 @@ async def ask(backend: Backend, card: Card, prompts: Sequence[Any]) -> Answers:
         Refusal: There is none.
     """
     note(card.full_name, len(prompts))
-    if not 1 <= len(prompts) <= MAX_PROMPTS:
-        message = f"prompts = a list of {len(prompts)}: a request takes 1 to {MAX_PROMPTS}"
-        remedy = "send them in several requests" if prompts else "add one"
-        raise Refusal(422, "invalid_request", f"{message}; {remedy}", param="prompts")
+    check_count(prompts)
     try:
         async with asyncio.timeout(ANSWER_TIMEOUT_S):
             answers = await backend.answer(card.address, prompts)
@@ -69,6 +70,14 @@ async def ask(backend: Backend, card: Card, prompts: Sequence[Any]) -> Answers:
         raise _late(card) from None
     note(answers.model, 0)
     return answers
+
+
+def check_count(prompts: Sequence[Any]) -> None:
+    """Raise Refusal where a request holds no prompt, or too many."""
+    if not 1 <= len(prompts) <= MAX_PROMPTS:
+        message = f"prompts = a list of {len(prompts)}: a request takes 1 to {MAX_PROMPTS}"
+        remedy = "send them in several requests" if prompts else "add one"
+        raise Refusal(422, "invalid_request", f"{message}; {remedy}", param="prompts")
 
 
 async def begin(backend: Backend, card: Card, prompt: Any) -> "Begun":

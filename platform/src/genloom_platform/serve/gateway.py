@@ -11,8 +11,10 @@ from ray.serve.handle import DeploymentHandle
 from genloom_platform.serve.app import create_app
 from genloom_platform.serve.callers import Door
 from genloom_platform.serve.guard import MAX_REQUESTS
+from genloom_platform.serve.jobs.desk import Desk
 from genloom_platform.serve.keyring import LOOK_S, Ring
 from genloom_platform.serve.meters import RequestMeters
+from genloom_platform.serve.presence import Announcement
 from genloom_platform.serve.replica import RayBackend
 from genloom_platform.serve.seen import log_requests
 from genloom_platform.store import Store
@@ -32,8 +34,8 @@ log = logging.getLogger("genloom.serve")
 class Gateway:
     """The routes. While the keeper is away it goes on by what it knows."""
 
-    def __init__(self, door: Door, keeper: DeploymentHandle) -> None:
-        self._door = door
+    def __init__(self, door: Door, said: Announcement | None, keeper: DeploymentHandle) -> None:
+        self._door, self._said = door, said
         self._ring = Ring(Store(door.store)) if door.store else None
         if self._ring:
             self._ring.look()
@@ -48,10 +50,13 @@ class Gateway:
         while not await self._exchange():
             await asyncio.sleep(EXCHANGE_S)
         self._exchanging = asyncio.create_task(self._exchange_again_and_again())
+        said = self._said
+        desk = Desk(Store(said.store), said.url, self._backend) if said else None
         return create_app(
             self._backend,
             self._door.lock,
             self._ring,
+            desk,
             origins=self._door.origins,
             meters=RequestMeters(),
             names_answers=False,

@@ -107,6 +107,13 @@ class ModelReplica:
             lambda: [self._model.answer(*pair) for pair in zip(prompts, results, strict=True)]
         )
 
+    async def settle(self, given: Sequence[Any]) -> list[Any] | InvalidConfig:
+        """See `asking.Backend`; an error is returned, as by `answer`."""
+        try:
+            return await asyncio.to_thread(self._model.settle, given)
+        except InvalidConfig as error:
+            return error
+
     async def stream(self, given: Any) -> AsyncIterator[dict[str, Any] | Exception]:
         """The sample of one prompt in pieces, as `app.Backend.stream` gives them; an error ends them."""
         try:
@@ -273,6 +280,18 @@ class RayBackend:
             response.cancel()  # a wait that ends does not end the call
             raise
 
+    async def settle(self, model: str, prompts: Sequence[Any]) -> list[Any]:
+        """See `app.Backend`."""
+        version = self.dispatch.choose(model)
+        with self.dispatch.using(version):
+            try:
+                result = await self._handles[version].settle.remote(prompts)
+            except RayActorError:
+                raise _stopped(version) from None
+        if isinstance(result, Exception):
+            raise result
+        return result
+
     async def stream(self, model: str, prompt: Any) -> AsyncGenerator[dict[str, Any]]:
         """See `app.Backend`."""
         version = self.dispatch.choose(model)
@@ -284,8 +303,12 @@ class RayBackend:
                         raise part
                     yield part
             except RayActorError:
-                message = f"{version} stopped meanwhile and is started again; ask again in some seconds"
-                headers = {"Retry-After": "5"}
-                raise Refusal(503, "model_stopped", message, kind=SERVER, headers=headers) from None
+                raise _stopped(version) from None
             finally:
                 parts.cancel()  # where the caller has gone, the replica stops; else it does nothing
+
+
+def _stopped(version: str) -> Refusal:
+    message = f"{version} stopped meanwhile and is started again; ask again in some seconds"
+    headers = {"Retry-After": "5"}
+    return Refusal(503, "model_stopped", message, kind=SERVER, headers=headers)
