@@ -35,7 +35,7 @@ def test_an_option_is_measured_and_written_to_the_version(digits_store, version,
     kept = Registry(digits_store).find(version.full_name).tags["speed.int8"]
     assert "batch 64:" in kept
     assert "bits_per_unit" in kept
-    assert json.loads(found.model_dump_json())["paces"][0]["latency_s"] > 0
+    assert json.loads(found.model_dump_json())["paces"][0]["rate_hz"] > 0
 
 
 def test_what_changes_nothing_is_not_measured(digits_store, version):

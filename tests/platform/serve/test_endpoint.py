@@ -72,6 +72,21 @@ def http(url):
         yield client
 
 
+def test_a_request_is_answered_later_as_at_once(http, store):
+    body = {"model": "drawer", "prompts": [{"seed": seed} for seed in range(20)]}
+    wrong = {"model": "drawer", "prompts": [{"label": 55}]}
+    assert http.post("/v1/generate?async=true", json=wrong).status_code == 422
+    taken = http.post("/v1/generate?async=true", json=body)
+    assert taken.status_code == 202, taken.text
+    until = time.monotonic() + 60
+    while (job := http.get(taken.headers["location"]).json())["status"] != "succeeded":
+        assert job["status"] in ("queued", "running"), job
+        assert time.monotonic() < until
+        time.sleep(0.1)
+    assert http.get(job["result"]).json() == http.post("/v1/generate", json=body).json()
+    assert len(store.names(f"jobs/{job['id']}/samples")) == 20
+
+
 def test_the_store_tells_which_of_its_models_are_served(url, store):
     (endpoint,) = presence.running(store)
     assert endpoint.url == url

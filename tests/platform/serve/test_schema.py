@@ -14,7 +14,9 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from genloom_platform.serve.app import create_app
+from genloom_platform.serve.jobs.desk import Desk
 from genloom_platform.serve.model import served
+from genloom_platform.store import Store
 
 CASES = 15
 """Requests of each kind to each path."""
@@ -27,10 +29,12 @@ CHECKS = [
 
 
 @pytest.fixture(scope="module")
-def url():
-    """A server of models none of which fails on a prompt that its schema allows."""
+def url(tmp_path_factory):
+    """A server of models none of which fails on a prompt that its schema allows; it takes jobs, and runs none."""
     makers = (toys.teller, toys.speaker, toys.enlarger, toys.letters, toys.brightness)
-    yield from serving(create_app(LocalBackend(*(served(make(), 1700000000) for make in makers))))
+    backend = LocalBackend(*(served(make(), 1700000000) for make in makers))
+    store = Store(tmp_path_factory.mktemp("store").as_uri())
+    yield from serving(create_app(backend, None, Desk(store, "http://127.0.0.1", backend)))
 
 
 def ask_all(strategy) -> set[int]:
@@ -61,7 +65,7 @@ def test_no_made_up_request_fails_or_is_answered_beyond_what_is_documented(url):
         if operation.label.startswith("POST"):
             answered[operation.label] |= ask_all(operation.as_strategy(GenerationMode.NEGATIVE))
     print({label: sorted(statuses) for label, statuses in answered.items()})
-    assert len(answered) == 17
+    assert len(answered) == 21
     assert all(statuses - {404, 405} for label, statuses in answered.items() if "{" not in label)
     for label in ("POST /v1/completions", "POST /v1/generate/teller", "POST /v1/predict/letters"):
         assert {200, 422} <= answered[label]

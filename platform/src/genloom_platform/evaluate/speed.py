@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import computed_field
 
 import genloom
 from genloom import Audio, Image, Notes, Text
@@ -41,16 +42,19 @@ class Pace(Facts):
     plain_latency_s: float
     latency_s: float
 
+    @computed_field
     @property
     def plain_rate_hz(self) -> float:
         """Prompts a second, as training gave it."""
         return self.batch / self.plain_latency_s
 
+    @computed_field
     @property
     def rate_hz(self) -> float:
         """Prompts a second, with the option."""
         return self.batch / self.latency_s
 
+    @computed_field
     @property
     def gain(self) -> float:
         """How many times as many prompts a second."""
