@@ -472,6 +472,17 @@ def test_prompts_are_in_no_log(gateway, caplog):
     assert "987654321" not in caplog.text
 
 
+def test_a_store_that_is_away_is_told_and_jobs_go_on_when_it_is_back(gateway, store):
+    with gateway() as client:
+        job = ended(client, send(client, {}).json())
+        client.desk.records.store = Store("file:///proc/none")
+        refused = send(client, {})
+        assert (code_of(refused), refused.headers["retry-after"]) == ((503, "store_away"), "10")
+        client.desk.records.store = store
+        assert ended(client, send(client, {}).json())["status"] == "succeeded"
+        assert client.get(job["result"]).status_code == 200
+
+
 def test_jobs_are_described(gateway):
     with gateway() as client:
         described = client.get("/openapi.json").json()

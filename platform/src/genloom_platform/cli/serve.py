@@ -37,6 +37,13 @@ def serve(
     ] = None,
     cpus: Annotated[float | None, typer.Option(help="CPUs of a replica.", min=0)] = None,
     gpus: Annotated[float | None, typer.Option(help="GPUs of a replica.", min=0)] = None,
+    precision: Annotated[
+        str | None,
+        typer.Option(help="fp32, bf16 or int8; see genloom models speed.", metavar="PRECISION"),
+    ] = None,
+    compile: Annotated[
+        bool, typer.Option("--compile", help="Compile the networks at the start.")
+    ] = False,
     canary: Annotated[
         str | None, typer.Option(help="A version on trial, as in image-vae@7.", metavar="MODEL")
     ] = None,
@@ -65,6 +72,8 @@ def serve(
     each: dict[str, Any] = {"replicas": replicas, "cpus": cpus, "gpus": gpus}
     place = {"host": host, "port": port, "cors": cors}
     place = {name: value for name, value in place.items() if value is not None}
+    speed = {"precision": precision, "compile": compile or None}
+    each["speed"] = {name: value for name, value in speed.items() if value is not None} or None
     each = {name: value for name, value in each.items() if value is not None}
     asked = _wanted(models or [], config, each, _trials(canary, share, shadow), place)
     if as_ray_serve:

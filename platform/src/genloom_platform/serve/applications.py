@@ -36,7 +36,7 @@ def application(source: Source, served: Served) -> Any:
         "version": source.name,
         "_internal": True,
     }
-    bound = ModelReplica.options(**options).bind(source.load, source.created, source.run)
+    bound = ModelReplica.options(**options).bind(source.load, source.created, source.run, served.speed)
     return serve.RunTarget(target=bound, name=PREFIX + source.name, route_prefix=None)
 
 

@@ -1,15 +1,17 @@
 """How the routes ask a model: within a time, and with its errors as what the caller is told."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from genloom.errors import InvalidConfig, PromptError
 from genloom_platform.serve.errors import SERVER, Refusal, from_prompts
 from genloom_platform.serve.model import Card
 from genloom_platform.serve.seen import note
 from genloom_platform.serve.traffic import Answers
+
+Answered = TypeVar("Answered")
 
 MAX_PROMPTS = 256
 """Prompts in a request."""
@@ -59,25 +61,31 @@ async def ask(backend: Backend, card: Card, prompts: Sequence[Any]) -> Answers:
     Raises:
         Refusal: There is none.
     """
-    note(card.full_name, len(prompts))
-    check_count(prompts)
-    try:
-        async with asyncio.timeout(ANSWER_TIMEOUT_S):
-            answers = await backend.answer(card.address, prompts)
-    except (InvalidConfig, PromptError) as error:
-        raise from_prompts(error) from None
-    except TimeoutError:
-        raise _late(card) from None
+    answers = await _within_time(card, prompts, backend.answer)
     note(answers.model, 0)
     return answers
 
 
-def check_count(prompts: Sequence[Any]) -> None:
-    """Raise Refusal where a request holds no prompt, or too many."""
+async def settle(backend: Backend, card: Card, prompts: Sequence[Any]) -> list[Any]:
+    """The prompts, checked, each with its seed, to be answered later; raises as `ask`."""
+    return await _within_time(card, prompts, backend.settle)
+
+
+async def _within_time(
+    card: Card, prompts: Sequence[Any], asked: Callable[[str, Sequence[Any]], Awaitable[Answered]]
+) -> Answered:
+    note(card.full_name, len(prompts))
     if not 1 <= len(prompts) <= MAX_PROMPTS:
         message = f"prompts = a list of {len(prompts)}: a request takes 1 to {MAX_PROMPTS}"
         remedy = "send them in several requests" if prompts else "add one"
         raise Refusal(422, "invalid_request", f"{message}; {remedy}", param="prompts")
+    try:
+        async with asyncio.timeout(ANSWER_TIMEOUT_S):
+            return await asked(card.address, prompts)
+    except (InvalidConfig, PromptError) as error:
+        raise from_prompts(error) from None
+    except TimeoutError:
+        raise _late(card) from None
 
 
 async def begin(backend: Backend, card: Card, prompt: Any) -> "Begun":

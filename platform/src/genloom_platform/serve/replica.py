@@ -28,6 +28,7 @@ from genloom_platform.serve.meters import ModelMeters
 from genloom_platform.serve.model import Card, Served, ServedGenerator, served, whole
 from genloom_platform.serve.scaling import REQUESTS
 from genloom_platform.serve.seen import place_of
+from genloom_platform.serve.speed import Speed, apply
 from genloom_platform.serve.traffic import Answers
 
 MAX_BATCH = 64
@@ -56,12 +57,14 @@ log = logging.getLogger("genloom.serve")
 class ModelReplica:
     """One model in a process of its own; it has made a sample or a prediction before it is asked."""
 
-    def __init__(self, load: Callable[[], LoadedModel], created: int, run: str | None) -> None:
+    def __init__(
+        self, load: Callable[[], LoadedModel], created: int, run: str | None, speed: Speed
+    ) -> None:
         import torch
 
         torch.set_num_threads(1)
         try:
-            self._model = served(load(), created, run)
+            self._model = served(apply(load(), speed), created, run)
             warm(self._model)
         except Exception as error:
             what = str(error) if isinstance(error, GenloomError) else f"{type(error).__name__}: {error}"

@@ -18,6 +18,7 @@ from pydantic import BeforeValidator, Field, ValidationError, field_validator, m
 
 from genloom.errors import InvalidConfig, RequestError
 from genloom.problems import problems_of
+from genloom_platform.serve.speed import Speed
 from genloom_platform.settings import Settings
 
 
@@ -103,6 +104,8 @@ class Served(Settings):
     """Of a replica."""
     gpus: float = Field(default=0, ge=0)
     """Of a replica."""
+    speed: Speed = Field(default_factory=Speed)
+    """Precision, compilation, device and warm-up of each replica."""
     canary: Canary | None = None
     shadow: Shadow | None = None
 

@@ -9,9 +9,8 @@ from typing import Any, Literal
 
 from pydantic_core import to_json
 
-from genloom.errors import InvalidConfig, PromptError
-from genloom_platform.serve.asking import Backend, check_count
-from genloom_platform.serve.errors import SERVER, Refusal, from_prompts
+from genloom_platform.serve.asking import Backend, settle
+from genloom_platform.serve.errors import SERVER, Refusal
 from genloom_platform.serve.jobs.record import End, Job, Records, Request, is_id, new_id, reused
 from genloom_platform.serve.jobs.settings import JobSettings
 from genloom_platform.serve.model import Card
@@ -68,17 +67,13 @@ class Desk:
         if key is not None and not (0 < len(key) <= KEY_CHARS and key.isprintable()):
             message = f"Idempotency-Key has {len(key)} characters: give 1 to {KEY_CHARS} printable ones"
             raise Refusal(422, "invalid_idempotency_key", message)
-        check_count(prompts)
         name = new_id(self.endpoint, caller, key)
         digest = hashlib.sha256(to_json([card.name, prompts])).hexdigest()
         if key is not None and (known := await asyncio.to_thread(self.records.find, name)):
             if known.digest != digest:
                 raise reused()
             return await self._state(known)
-        try:
-            settled = await self.backend.settle(card.full_name, prompts)
-        except (InvalidConfig, PromptError) as error:
-            raise from_prompts(error) from None
+        settled = await settle(self.backend, card, prompts)
         job = Job(
             id=name,
             endpoint=self.endpoint,

@@ -67,6 +67,8 @@ class End(Facts):
     token: str = Field(default_factory=lambda: secrets.token_hex(8))
     status: Literal["succeeded", "failed", "cancelled", "expired"]
     at: float = Field(default_factory=time.time)
+    model: str | None = None
+    """`name@version` of what answered last, where it did."""
     code: int = 200
     """The HTTP status that its result has."""
     error: ErrorBody | None = None
@@ -102,7 +104,7 @@ class Records:
         """Every job, also those of other endpoints; what was read once is not read again."""
         names = [name for name in self.store.names(FOLDER) if is_id(name)]
         for gone in self._jobs.keys() - names:
-            del self._jobs[gone]
+            self._jobs.pop(gone, None)
             self._ends.pop(gone, None)
         for name in names:
             if job := self.find(name):

@@ -7,22 +7,29 @@ GET    /v1/jobs/{id}/result        what the request would have been answered dir
 DELETE /v1/jobs/{id}               cancel it; of one that has ended, remove what it made
 """
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from typing import Any, Literal
 
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic_core import to_json
 
+from genloom.errors import StoreError
 from genloom_platform.serve.answers import Answer, GenerateAnswer, PredictAnswer
-from genloom_platform.serve.errors import ErrorBody, Refusal
+from genloom_platform.serve.errors import SERVER, ErrorBody, Refusal
 from genloom_platform.serve.jobs.desk import Desk, State, Status
 from genloom_platform.serve.model import Card
 
 PATH = "/v1/jobs"
 MAX_PAGE, PAGE = 100, 20
 HEADER = "Idempotency-Key"
+AWAY_S = 10
+"""When to ask again where the store is away."""
 KEYS = {"generator": "samples", "predictor": "predictions"}
+
+log = logging.getLogger("genloom.serve")
 
 
 class JobAnswer(Answer):
@@ -77,7 +84,8 @@ def wanted(request: Request) -> bool:
 
 async def accept(request: Request, desk: Desk, card: Card, prompts: Sequence[Any]) -> Response:
     """Take a request as a job."""
-    state = await desk.accept(caller_of(request), card, prompts, request.headers.get(HEADER))
+    with _told_where_away():
+        state = await desk.accept(caller_of(request), card, prompts, request.headers.get(HEADER))
     told = _told(desk, state)
     return JSONResponse(told.model_dump(), 202, {"Location": f"{PATH}/{told.id}"})
 
@@ -94,26 +102,31 @@ def add_routes(app: FastAPI, desk: Desk) -> None:
     async def list_jobs(request: Request) -> JobList:
         """Your jobs, the newest first."""
         limit, after = _page(request)
-        shown, more = await desk.page(caller_of(request), limit, after)
+        with _told_where_away():
+            shown, more = await desk.page(caller_of(request), limit, after)
         return JobList(data=[_told(desk, state) for state in shown], has_more=more)
 
     @app.get(PATH + "/{id}", tags=["jobs"])
     async def job(request: Request, id: str) -> JobAnswer:
         """One of your jobs as it is now."""
-        return _told(desk, await desk.find(caller_of(request), id))
+        with _told_where_away():
+            return _told(desk, await desk.find(caller_of(request), id))
 
     @app.get(PATH + "/{id}/result", tags=["jobs"], response_model=GenerateAnswer | PredictAnswer)
     async def result(request: Request, id: str) -> Response:
         """What the request would have been answered directly."""
-        state = await desk.find(caller_of(request), id)
-        answers = await desk.result(state)
-        content = {"model": state.job.model, KEYS[state.job.kind]: answers}
+        with _told_where_away():
+            state = await desk.find(caller_of(request), id)
+            answers = await desk.result(state)
+        model = (state.end.model if state.end else None) or state.job.model
+        content = {"model": model, KEYS[state.job.kind]: answers}
         return Response(to_json(content, inf_nan_mode="null"), media_type="application/json")
 
     @app.delete(PATH + "/{id}", tags=["jobs"])
     async def cancel(request: Request, id: str) -> JobAnswer:
         """Cancel a job; of one that has ended, remove what it made."""
-        return _told(desk, await desk.cancel(await desk.find(caller_of(request), id)))
+        with _told_where_away():
+            return _told(desk, await desk.cancel(await desk.find(caller_of(request), id)))
 
     _ = list_jobs, job, result, cancel
 
@@ -140,6 +153,17 @@ def describe(schema: dict[str, Any], routes: Sequence[str]) -> None:
                 "description": "The job that was made of it.",
                 "content": content,
             }
+
+
+@contextmanager
+def _told_where_away() -> Generator[None]:
+    try:
+        yield
+    except StoreError as error:
+        log.warning("a request for a job is refused: %s", error)
+        message = f"the store that keeps jobs does not answer; ask again in {AWAY_S} s"
+        headers = {"Retry-After": str(AWAY_S)}
+        raise Refusal(503, "store_away", message, kind=SERVER, headers=headers) from None
 
 
 def _told(desk: Desk, state: State) -> JobAnswer:

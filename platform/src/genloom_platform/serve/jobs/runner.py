@@ -18,6 +18,7 @@ from genloom.errors import InvalidConfig, PromptError, RequestError, StoreError
 from genloom_platform.serve.errors import SERVER, Refusal, from_prompts
 from genloom_platform.serve.jobs.desk import CHUNK, Desk
 from genloom_platform.serve.jobs.record import End, Job
+from genloom_platform.serve.traffic import Answers
 from genloom_platform.train.lock import Lock
 
 LOOK_S = 5.0
@@ -70,13 +71,15 @@ class Runner:
         active = await asyncio.to_thread(self._desk.active)
         for name in self._tasks.keys() - {job.id for job in active}:
             self._stop(name)
-        served = {card.full_name for card in self._desk.backend.models()}
+        cards = self._desk.backend.models()
+        # A version that was replaced meanwhile: the one in its place answers, and the result names it.
+        served = {card.full_name for card in cards} | {card.name for card in cards}
         waiting = [job for job in active if job.id not in self._tasks]
         while waiting and len(self._tasks) < self._desk.settings.at_once:
             running = Counter(self._callers[name] for name in self._tasks)
             job = min(waiting, key=lambda job: (running[job.caller], job.created))
             waiting.remove(job)
-            if job.model not in served:
+            if served.isdisjoint((job.model, job.model.partition("@")[0])):
                 await self._miss(job)
             elif not await asyncio.to_thread(self._desk.records.is_held, job.id):
                 self._start(job)
@@ -119,6 +122,7 @@ class Runner:
         kept = set(await asyncio.to_thread(records.answered, job.id))
         if request is None:
             return End(status="expired")
+        model = job.model
         for start in range(0, job.total, CHUNK):
             if start in kept:
                 continue
@@ -135,10 +139,11 @@ class Runner:
                     f"the endpoint failed on this job; its log tells of it, under failure {number}"
                 )
                 return End.failed(Refusal(500, "internal_error", message, kind=SERVER))
+            model = answers.model
             await asyncio.to_thread(records.keep, job.id, start, answers)
-        return End(status="succeeded")
+        return End(status="succeeded", model=model)
 
-    async def _ask(self, job: Job, prompts: Sequence[Any]) -> list[Any]:
+    async def _ask(self, job: Job, prompts: Sequence[Any]) -> Answers:
         """The model's answers; one that is overloaded or being started is asked again.
 
         Raises:
