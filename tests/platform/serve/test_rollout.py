@@ -16,7 +16,7 @@ from genloom_platform.serve import keys, launch, presence, wanted
 from genloom_platform.store import Store
 
 CALLERS = 4
-CHANGE_S = 60
+CHANGE_S = 120
 """How long a change may take: processes start, which takes long on a machine that others use too."""
 
 
@@ -181,17 +181,6 @@ def test_a_killed_replica_fails_no_request(url):
         until(lambda: running("teller@4") == 2, "replaced")
 
 
-def test_a_killed_keeper_comes_back_and_goes_on(url, shelf, store):
-    load = Load(url)
-    with load.going_on():
-        (keeper,) = processes("genloom:Keeper")
-        keeper.kill()
-        shelf.promote("champion", 5)
-        until(lambda: versions() == {"genloom.teller@5"}, "promoted")
-    assert set(load.versions) <= {"teller@4", "teller@5"}
-    assert "canary teller@3 is taken back" in told(store)
-
-
 def test_a_version_that_failed_is_tried_again_only_when_a_person_changes_it(url, shelf, store):
     shelf.promote("candidate", 6)
     load = Load(url)
@@ -200,6 +189,18 @@ def test_a_version_that_failed_is_tried_again_only_when_a_person_changes_it(url,
     shares = load.versions["teller@6"] / sum(load.versions.values())
     assert shares < 0.5
     assert "canary teller@6" in told(store)
+
+
+def test_a_killed_keeper_comes_back_and_goes_on(url, shelf, store):
+    load = Load(url)
+    with load.going_on():
+        (keeper,) = processes("genloom:Keeper")
+        keeper.kill()
+        shelf.promote("champion", 6)
+        until(lambda: versions() == {"genloom.teller@6"}, "promoted")
+    assert set(load.versions) == {"teller@4", "teller@6"}
+    assert running("teller@6") == 2
+    assert "canary teller@3 is taken back" in told(store)
 
 
 def test_a_model_that_nobody_asks_sleeps_and_wakes_when_somebody_does(url):
