@@ -302,3 +302,21 @@ def test_a_request_that_was_looked_up_before_a_switch_goes_to_the_new_version(ve
         return moved.model
 
     assert asyncio.run(scenario()) == "drawer@2"
+
+
+def test_streams_count_as_answers_and_as_failures(made):
+    async def scenario():
+        it = made(TRIED)
+        for _ in range(5):
+            with it.asking("drawer@2"):
+                assert it.report().in_flight == {"drawer@2": 1}
+        with pytest.raises(RuntimeError), it.asking("drawer@2"):
+            raise RuntimeError("broken")
+        with pytest.raises(InvalidConfig), it.asking("drawer@2"):
+            raise WRONG
+        return it.report()
+
+    report = asyncio.run(scenario())
+    assert report.in_flight == {}
+    counts = report.counts["drawer@2"]
+    assert (counts.requests, counts.failures) == (6, 1)

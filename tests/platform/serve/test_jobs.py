@@ -78,7 +78,7 @@ def gateway(store, backend):
     @contextmanager
     def start(other=None, url=URL, **settings):
         desk = Desk(store, url, other or backend, JobSettings(**settings))
-        with TestClient(named(create_app(other or backend, None, desk)), base_url=URL) as client:
+        with TestClient(named(create_app(other or backend, desk=desk)), base_url=URL) as client:
             client.desk = desk
             yield client
 

@@ -34,7 +34,7 @@ def url(tmp_path_factory):
     makers = (toys.teller, toys.speaker, toys.enlarger, toys.letters, toys.brightness)
     backend = LocalBackend(*(served(make(), 1700000000) for make in makers))
     store = Store(tmp_path_factory.mktemp("store").as_uri())
-    yield from serving(create_app(backend, None, Desk(store, "http://127.0.0.1", backend)))
+    yield from serving(create_app(backend, desk=Desk(store, "http://127.0.0.1", backend)))
 
 
 def ask_all(strategy) -> set[int]:

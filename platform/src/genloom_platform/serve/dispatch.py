@@ -142,26 +142,23 @@ class Dispatch:
         return route.canary if falls_on(number, route.share) else route.stable
 
     @contextmanager
-    def using(self, version: str) -> Generator[None]:
-        """Keep a version from being ended meanwhile."""
+    def asking(self, version: str) -> Generator[None]:
+        """Keep a version from being ended meanwhile, and count whether it answers, and how late."""
+        started = time.monotonic()
         self._in_flight[version] += 1
         try:
             yield
+        except (InvalidConfig, PromptError):
+            raise
+        except Exception as error:
+            if not isinstance(error, Refusal) or error.status >= 500:
+                self._failed(version, error)
+            raise
+        else:
+            counts = self._counts.get(version, Counts())
+            self._counts[version] = counts.with_answer(time.monotonic() - started)
         finally:
             self._in_flight[version] -= 1
-
-    @contextmanager
-    def streaming(self, version: str) -> Generator[None]:
-        """Keep a version from being ended meanwhile, and count a failure of it."""
-        with self.using(version):
-            try:
-                yield
-            except (InvalidConfig, PromptError):
-                raise
-            except Exception as error:
-                if not isinstance(error, Refusal) or error.status >= 500:
-                    self._failed(version, error)
-                raise
 
     def _route(self, model: str) -> Route:
         table = self._known.table
@@ -173,19 +170,8 @@ class Dispatch:
 
     async def _ask(self, version: str, prompts: Sequence[Any]) -> Answers:
         """A version's answers, counted."""
-        started = time.monotonic()
-        with self.using(version):
-            try:
-                answers = await self._awaited(version, prompts)
-            except (InvalidConfig, PromptError):
-                raise
-            except Exception as error:
-                if not isinstance(error, Refusal) or error.status >= 500:
-                    self._failed(version, error)
-                raise
-        counts = self._counts.get(version, Counts())
-        self._counts[version] = counts.with_answer(time.monotonic() - started)
-        return Answers(answers, version)
+        with self.asking(version):
+            return Answers(await self._awaited(version, prompts), version)
 
     async def _awaited(self, version: str, prompts: Sequence[Any]) -> list[Any]:
         """A version's answers; where none of it runs and none comes up, the caller is told."""

@@ -247,4 +247,9 @@ class Keeper:
             version: total(each.counts[version] for each in current if version in each.counts)
             for version in table.versions
         }
-        return tuple(shown(route, counts) for route in table.routes)
+        failed = (
+            f"canary {target.canary} of {target.served.model} is taken back: {why}"
+            for target in self._targets
+            if (why := self._memory.taken_back.get(target.trial))
+        )
+        return (*(shown(route, counts) for route in table.routes), *failed)

@@ -119,6 +119,15 @@ class ModelReplica:
 
     async def stream(self, given: Any) -> AsyncIterator[dict[str, Any] | Exception]:
         """The sample of one prompt in pieces, as `app.Backend.stream` gives them; an error ends them."""
+        self._requests += 1
+        try:
+            async with aclosing(self._streamed(given)) as parts:
+                async for part in parts:
+                    yield part
+        finally:
+            self._requests -= 1
+
+    async def _streamed(self, given: Any) -> AsyncGenerator[dict[str, Any] | Exception]:
         try:
             (prompt,) = await self._read([given])
         except InvalidConfig as error:
@@ -298,7 +307,7 @@ class RayBackend:
     async def stream(self, model: str, prompt: Any) -> AsyncGenerator[dict[str, Any]]:
         """See `app.Backend`."""
         version = self.dispatch.choose(model)
-        with self.dispatch.streaming(version):
+        with self.dispatch.asking(version):
             parts = cast(Any, self._handles[version]).options(stream=True).stream.remote(prompt)
             try:
                 async for part in parts:
