@@ -8,11 +8,11 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
-from types import SimpleNamespace
 
 import pytest
 from fastapi.testclient import TestClient
 from local_endpoint import LocalBackend
+from starlette.middleware import Middleware
 
 import genloom
 from genloom_platform.serve.app import create_app
@@ -22,6 +22,7 @@ from genloom_platform.serve.jobs.desk import Desk
 from genloom_platform.serve.jobs.record import End, Records
 from genloom_platform.serve.jobs.runner import Runner
 from genloom_platform.serve.jobs.settings import JobSettings
+from genloom_platform.serve.seen import notes_of
 from genloom_platform.store import Store
 from genloom_platform.train import lock
 
@@ -43,15 +44,23 @@ class Slowly(LocalBackend):
         return await super().answer(model, prompts)
 
 
+class Named:
+    """Stands behind the guard, which knows keys by name: here the caller says which."""
+
+    def __init__(self, app):
+        self._app = app
+
+    async def __call__(self, scope, receive, send):
+        if scope["type"] == "http":
+            key = dict(scope["headers"]).get(b"x-caller", b"").decode()
+            notes_of(scope).key = key or None
+        await self._app(scope, receive, send)
+
+
 def named(app):
-    """The app behind a guard that knows keys by name; here the caller says which."""
-
-    async def call(scope, receive, send):
-        key = dict(scope.get("headers", [])).get(b"x-caller", b"").decode()
-        scope["genloom.notes"] = SimpleNamespace(key=key or None)
-        await app(scope, receive, send)
-
-    return call
+    """An app whose callers say who they are."""
+    app.user_middleware.append(Middleware(Named))
+    return app
 
 
 @pytest.fixture(autouse=True)

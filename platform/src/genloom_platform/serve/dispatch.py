@@ -142,23 +142,29 @@ class Dispatch:
         return route.canary if falls_on(number, route.share) else route.stable
 
     @contextmanager
-    def asking(self, version: str) -> Generator[None]:
-        """Keep a version from being ended meanwhile, and count whether it answers, and how late."""
-        started = time.monotonic()
+    def using(self, version: str) -> Generator[None]:
+        """Keep a version from being ended meanwhile."""
         self._in_flight[version] += 1
         try:
             yield
-        except (InvalidConfig, PromptError):
-            raise
-        except Exception as error:
-            if not isinstance(error, Refusal) or error.status >= 500:
-                self._failed(version, error)
-            raise
-        else:
-            counts = self._counts.get(version, Counts())
-            self._counts[version] = counts.with_answer(time.monotonic() - started)
         finally:
             self._in_flight[version] -= 1
+
+    @contextmanager
+    def asking(self, version: str) -> Generator[None]:
+        """The same, and count whether it answers, and how late."""
+        started = time.monotonic()
+        with self.using(version):
+            try:
+                yield
+            except (InvalidConfig, PromptError):
+                raise
+            except Exception as error:
+                if not isinstance(error, Refusal) or error.status >= 500:
+                    self._failed(version, error)
+                raise
+        counts = self._counts.get(version, Counts())
+        self._counts[version] = counts.with_answer(time.monotonic() - started)
 
     def _route(self, model: str) -> Route:
         table = self._known.table

@@ -21,6 +21,7 @@ from genloom_platform.serve.answers import Answer, GenerateAnswer, PredictAnswer
 from genloom_platform.serve.errors import SERVER, ErrorBody, Refusal
 from genloom_platform.serve.jobs.desk import Desk, State, Status
 from genloom_platform.serve.model import Card
+from genloom_platform.serve.seen import notes_of
 
 PATH = "/v1/jobs"
 MAX_PAGE, PAGE = 100, 20
@@ -92,7 +93,7 @@ async def accept(request: Request, desk: Desk, card: Card, prompts: Sequence[Any
 
 def caller_of(request: Request) -> str:
     """The name of the key that a request was sent with, as the guard noted it; empty where none is asked for."""
-    return getattr(request.scope.get("genloom.notes"), "key", None) or ""
+    return notes_of(request.scope).key or ""
 
 
 def add_routes(app: FastAPI, desk: Desk) -> None:
