@@ -4,6 +4,7 @@ import re
 
 import pytest
 from manifests import OVERLAYS, clusters, named, overlay, pods
+from ray._private.ray_constants import DEFAULT_OBJECT_STORE_MEMORY_PROPORTION
 
 SECRET = re.compile(r"PASSWORD|TOKEN|SECRET|ACCESS_KEY|API_KEY|_STORE_URI")
 """Names of variables whose values no manifest may hold."""
@@ -53,6 +54,11 @@ def test_what_kuberay_does_not_probe_is_probed(name):
         assert {"startupProbe", "readinessProbe", "livenessProbe"} <= container.keys(), where
 
 
+def gibibytes(quantity):
+    assert quantity.endswith("Gi")
+    return int(quantity[:-2])
+
+
 @pytest.mark.parametrize("name", OVERLAYS)
 def test_ray_has_shared_memory_and_places_to_write(name):
     for where, pod in pods(overlay(name)):
@@ -63,6 +69,10 @@ def test_ray_has_shared_memory_and_places_to_write(name):
         mounts = {mount["mountPath"]: volumes[mount["name"]] for mount in container["volumeMounts"]}
         assert {"/dev/shm", "/tmp", "/home/genloom"} == mounts.keys(), where
         assert mounts["/dev/shm"]["emptyDir"]["medium"] == "Memory", where
+        # Ray would put an object store that has no room there on a disk, and be slow.
+        room = gibibytes(mounts["/dev/shm"]["emptyDir"]["sizeLimit"])
+        memory = gibibytes(container["resources"]["limits"]["memory"])
+        assert DEFAULT_OBJECT_STORE_MEMORY_PROPORTION * memory < room < memory, where
         assert all("sizeLimit" in volume["emptyDir"] for volume in volumes.values()), where
 
 
@@ -82,26 +92,35 @@ def test_secrets_are_referred_to_and_never_there(name):
 
 
 def secrets_in(value):
-    """The names of all Secrets that are referred to."""
+    """(Secret, key) of all that are referred to; None where all keys are."""
     if isinstance(value, list):
         for each in value:
             yield from secrets_in(each)
     elif isinstance(value, dict):
         for key, each in value.items():
-            if key == "secretName":
-                yield each
-            elif key in ("secretKeyRef", "secretRef"):
-                yield each["name"]
+            if key == "secretKeyRef":
+                yield each["name"], each["key"]
+            elif key == "secretRef":
+                yield each["name"], None
+            elif key == "secretName":
+                yield from ((each, item["key"]) for item in value.get("items", [{"key": None}]))
             else:
                 yield from secrets_in(each)
 
 
 @pytest.mark.parametrize("name", OVERLAYS)
-def test_all_secrets_that_are_referred_to_are_told_of(name, root):
-    names = set(secrets_in(overlay(name)))
-    assert {"genloom-ray", "genloom-tracking", "genloom-postgres"} <= names
-    page = (root / "deploy/README.md").read_text()
-    assert all(f"secret generic {each}" in page for each in names)
+def test_the_readme_makes_all_secrets_that_are_referred_to(name, root):
+    page = (root / "deploy/README.md").read_text().replace("\\\n", " ")
+    made = {
+        (secret, key)
+        for secret, words in re.findall(r"secret generic ([\w-]+)((?:\s+--from-file=\S+)+)", page)
+        for key in [None, *re.findall(r"--from-file=([\w.-]+)", words)]
+    }
+    found = set(secrets_in(overlay(name)))
+    assert {secret for secret, _ in found} >= {"genloom-ray", "genloom-tracking", "genloom-postgres"}
+    assert found <= made
+    # What KubeRay and PostgreSQL read of theirs.
+    assert {("genloom-ray", "auth_token"), ("genloom-postgres", "password")} <= made
 
 
 @pytest.mark.parametrize("name", OVERLAYS)

@@ -14,7 +14,7 @@ import httpx
 import pytest
 from manifests import named, overlay
 
-START_TIMEOUT_S = 90
+START_TIMEOUT_S = 240
 
 
 @pytest.fixture(scope="module")
@@ -28,6 +28,7 @@ def server(tmp_path_factory):
     user, password = "genloom", secrets.token_hex(16)
     page = (Path(__file__).parents[2] / "deploy/README.md").read_text()
     ini = re.search(r"printf '(\[mlflow\].*?)'", page)[1].replace("\\n", "\n")
+    ini += re.search(r"echo '(.*)' >> basic_auth.ini", page)[1]
     (folder / "basic_auth.ini").write_text(ini % f"sqlite:///{folder}/users.db")
     given = {
         "GENLOOM_STORE": folder.as_uri(),
@@ -97,3 +98,16 @@ def test_the_password_stands_in_no_log_and_no_command_line(address, server):
     _, _, password, process, log = server
     assert password not in log.read_text()
     assert password not in Path(f"/proc/{process.pid}/cmdline").read_text()
+
+
+def test_the_driver_of_the_database_that_the_readme_names_is_installed(root):
+    from sqlalchemy import create_engine
+
+    page = (root / "deploy/README.md").read_text()
+    address = re.search(r"printf '(postgresql\S+)'", page)[1] % "password"
+    assert create_engine(address).dialect.name == "postgresql"
+    database = named(overlay("cpu"), "StatefulSet")["spec"]["template"]["spec"]["containers"][0]["env"]
+    told = {variable["name"]: variable["value"] for variable in database}
+    assert (
+        address == f"postgresql://{told['POSTGRES_USER']}:password@postgres:5432/{told['POSTGRES_DB']}"
+    )
