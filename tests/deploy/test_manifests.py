@@ -136,13 +136,16 @@ def test_rays_autoscaler_reads_the_groups():
     assert found["idle_timeout_minutes"] == 10
 
 
-def test_the_runs_commands_are_commands():
+@pytest.mark.parametrize("of", ["component", "overlay"])
+def test_the_runs_commands_are_commands(of):
     import click
     from typer.main import get_command
 
     from genloom_platform.cli.app import app
 
-    entry = named(overlay("aws-run"), "RayJob")["spec"]["entrypoint"]
+    file = ROOT / "deploy/kubernetes/components/run/rayjob.yaml"
+    job = named(overlay("aws-run"), "RayJob") if of == "overlay" else yaml.safe_load(file.read_text())
+    entry = job["spec"]["entrypoint"]
     words = shlex.split(entry.replace(";", " ; "))
     commands = [i for i, word in enumerate(words) if word == "genloom"]
     assert len(commands) == 3
