@@ -144,9 +144,10 @@ def environment() -> dict[str, str]:
         **train,
         **{name: os.environ[name] for name in wanted if name in os.environ},
     }
-    if "RAY_ADDRESS" not in os.environ:
-        # DeepSpeed looks for ninja on the path, and it lies beside this interpreter.
-        carried["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    if "RAY_ADDRESS" in os.environ:
+        return carried  # each node has a path of its own, and DeepSpeed sees there what it runs on
+    # DeepSpeed looks for ninja on the path, and it lies beside this interpreter.
+    carried["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
     return {"DS_ACCELERATOR": "cpu", **carried} if not _has_gpu() else carried
 
 
