@@ -12,7 +12,8 @@ from genloom.data import Facts
 from genloom.errors import RequestError, UnknownName
 from genloom_platform.config import RunConfig
 from genloom_platform.models.start import Start
-from genloom_platform.store import Store, identifier
+from genloom_platform.names import identifier
+from genloom_platform.store import Store
 from genloom_platform.train.recovery import Attempt
 
 
