@@ -33,6 +33,11 @@ _SECRET = re.compile(
 _WHERE_IT_LIES = re.compile(r"(_FILE|_PATH)$", re.IGNORECASE)
 
 
+def is_secret(name: str) -> bool:
+    """Whether a variable's value is a secret, by its name; a path to one is none."""
+    return bool(_SECRET.search(name)) and not _WHERE_IT_LIES.search(name)
+
+
 def _in_its_folder(path: Path, info: ValidationInfo) -> Path:
     folder = (info.context or {}).get("folder", Path())
     return folder / path.expanduser()
@@ -186,7 +191,7 @@ class Profile(Settings):
     @field_validator("environment")
     @classmethod
     def _no_secrets(cls, environment: dict[str, str]) -> dict[str, str]:
-        found = [n for n in environment if _SECRET.search(n) and not _WHERE_IT_LIES.search(n)]
+        found = [name for name in environment if is_secret(name)]
         if found:
             raise ValueError(
                 f"holds {', '.join(found)}, and everyone who may see jobs sees it; name it in `secrets`, "

@@ -57,7 +57,8 @@ def show(run: Annotated[str, typer.Argument(help="The run's name.")]) -> None:
             ("attempts", "\n".join(ends) or "none has ended yet"),
             ("start", "\n".join(found.start.lines) if found.start else "new weights"),
             ("dataset", found.dataset),
-            ("plugin", f"{found.package} {found.package_version}"),
+            ("plugin", f"{found.package} {found.package_version}{_wheel(found.package_digest)}"),
+            *([("job", found.job)] if found.job else []),
             ("started", f"{found.created_at[:19]} UTC"),
             ("logs", f"{store.url}/runs/{run}/logs"),
             (
@@ -66,6 +67,10 @@ def show(run: Annotated[str, typer.Argument(help="The run's name.")]) -> None:
             ),
         ]
     )
+
+
+def _wheel(digest: str | None) -> str:
+    return f", wheel sha256:{digest[:12]}" if digest else ""
 
 
 @app.command("logs")
