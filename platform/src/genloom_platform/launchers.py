@@ -1,17 +1,21 @@
 """Starting and ending clusters, by the tools that do so: Ray's own launcher, and KubeRay through kubectl."""
 
 import base64
+import contextlib
+import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from genloom.errors import ClusterError, RequestError
 from genloom_platform import tokens
+from genloom_platform.jobs.reach import free_port
 from genloom_platform.profiles import KubeRay, Machine, Profile, RayUp
 
 READY_S = 60
@@ -69,25 +73,29 @@ def _start(profile: Profile, launch: Machine) -> None:
         )
     record = _record(profile)
     record.parent.mkdir(parents=True, exist_ok=True)
+    # Of its own, or a job might find another cluster of this machine; short, as the paths of sockets must be.
+    folder = tempfile.mkdtemp(prefix="genloom-", dir="/tmp")
+    # Ray's own numbers for these are the same for every cluster of a machine.
+    others = [f"--dashboard-agent-listen-port={free_port()}", f"--ray-client-server-port={free_port()}"]
     size = [f"--num-cpus={launch.cpus}"] if launch.cpus else []
     argv = [
         _beside_python("ray"), "start", "--head", "--block", f"--port={launch.port}",
         "--node-ip-address=127.0.0.1", "--dashboard-host=127.0.0.1", f"--dashboard-port={launch.dashboard_port}",
-        "--include-dashboard=true", "--disable-usage-stats", *size,
+        "--include-dashboard=true", "--disable-usage-stats", *others, f"--temp-dir={folder}", *size,
     ]  # fmt: skip
     with open(record.with_suffix(".log"), "w") as log:
         process = subprocess.Popen(  # noqa: S603
             argv, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
             env=_environment(profile),
         )  # fmt: skip
-    record.write_text(str(process.pid))
+    record.write_text(json.dumps({"process": process.pid, "folder": folder}))
     until = time.monotonic() + READY_S
     while process.poll() is None and time.monotonic() < until:
         if _answers(profile):
             return
         time.sleep(0.5)
     last = " ".join(record.with_suffix(".log").read_text().split()[-40:])
-    _stop(profile)
+    _end(profile, process.pid)
     raise ClusterError(
         f"{profile.name} did not start: {last}; all of it is in {record.with_suffix('.log')}"
     )
@@ -126,13 +134,20 @@ def _stop(profile: Profile) -> None:
     process = _process(profile)
     if process is None:
         raise RequestError(f"{profile.name} is not up: no process of it runs on this machine")
-    os.killpg(process, signal.SIGTERM)
-    until = time.monotonic() + READY_S
-    while _process(profile) and time.monotonic() < until:
-        time.sleep(0.2)
-    if _process(profile):
+    _end(profile, process)
+
+
+def _end(profile: Profile, process: int) -> None:
+    """End a head and all that it started; politely first, by its own group."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process, signal.SIGTERM)
+        until = time.monotonic() + READY_S
+        while _process(profile) and time.monotonic() < until:
+            time.sleep(0.2)
         os.killpg(process, signal.SIGKILL)
-    _record(profile).unlink()
+    record = _record(profile)
+    shutil.rmtree(json.loads(record.read_text())["folder"], ignore_errors=True)
+    record.unlink()
 
 
 def _process(profile: Profile) -> int | None:
@@ -140,7 +155,7 @@ def _process(profile: Profile) -> int | None:
     record = _record(profile)
     if not record.exists() or not isinstance(profile.launch, Machine):
         return None
-    process = int(record.read_text())
+    process = int(json.loads(record.read_text())["process"])
     argv = ["ps", "-ww", "-o", "stat=,command=", "-p", str(process)]
     words = subprocess.run(argv, capture_output=True, text=True).stdout  # noqa: S603
     ours = f"--dashboard-port={profile.launch.dashboard_port}" in words and "--head" in words
@@ -148,7 +163,7 @@ def _process(profile: Profile) -> int | None:
 
 
 def _record(profile: Profile) -> Path:
-    return Path.home() / ".genloom" / "run" / f"{profile.name}.pid"
+    return Path.home() / ".genloom" / "run" / f"{profile.name}.json"
 
 
 def _apply(profile: Profile, launch: KubeRay) -> None:

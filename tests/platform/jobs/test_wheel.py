@@ -51,7 +51,15 @@ def test_building_leaves_nothing_in_the_teams_folder(folder, built):
 
 
 def test_it_is_installed_without_an_index_and_offers_its_generator(built, tmp_path):
-    pip = [sys.executable, "-m", "pip", "install", "--no-index", "--quiet", "--disable-pip-version-check"]
+    pip = [
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "--no-index",
+        "--quiet",
+        "--disable-pip-version-check",
+    ]
     subprocess.run([*pip, f"--target={tmp_path}", str(built.path)], check=True)
     code = (
         f"import sys; sys.path.insert(0, {str(tmp_path)!r}); from genloom import registry; "

@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+from importlib.util import find_spec
 from typing import Annotated
 
 import typer
@@ -95,6 +96,13 @@ def main() -> None:
     except Exception as error:
         if "--debug" in arguments:
             raise
+        if isinstance(error, ModuleNotFoundError) and not find_spec("torch"):
+            complain(
+                f"{error.name} is not installed here, so this machine is a cluster's client alone; "
+                f"genloom submit --cluster NAME -- {' '.join(arguments)} runs it there, or "
+                "pip install genloom-platform[engines]"
+            )
+            sys.exit(2)
         complain(f"{type(error).__name__}: {error} (this should not happen; --debug shows where)")
         sys.exit(1)
 

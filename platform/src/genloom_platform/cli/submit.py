@@ -34,6 +34,7 @@ def submit(
     """
     from genloom.errors import RequestError
     from genloom_platform.jobs.submit import submit as send
+    from genloom_platform.jobs.wheel import chosen
 
     given = context.parent and context.parent.get_parameter_source("store")
     if given and given.name == "COMMANDLINE":
@@ -47,7 +48,7 @@ def submit(
             there,
             words or [],
             id=id,
-            plugin=plugin,
+            plugin=chosen(plugin),
             on_id=lambda job: say(f"job {job} on {name}; genloom jobs logs --follow {job} shows it"),
         )
         if follow:

@@ -31,7 +31,7 @@ def reach(profile: Profile) -> Generator[str]:
     if not profile.address and isinstance(profile.launch, Machine):
         yield f"http://127.0.0.1:{profile.launch.dashboard_port}"
         return
-    port = _free_port()
+    port = free_port()
     argv = tunnel(profile, port)
     if not shutil.which(argv[0]):
         raise RequestError(
@@ -108,7 +108,8 @@ def _stands(process: subprocess.Popen[bytes], port: int) -> bool:
     return False
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of the loopback that nothing listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

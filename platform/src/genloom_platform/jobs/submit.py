@@ -15,7 +15,7 @@ from pathlib import Path
 from genloom.errors import ClusterError, RequestError, UnknownName
 from genloom_platform import profiles, tokens
 from genloom_platform.jobs import job as jobs
-from genloom_platform.jobs import origin, travel, wheel
+from genloom_platform.jobs import origin, travel
 from genloom_platform.jobs.client import Cluster, Unreachable
 from genloom_platform.jobs.job import Job, State
 from genloom_platform.jobs.travel import Luggage
@@ -29,6 +29,8 @@ STOP_S = 300
 """How long a command may take to save and end when its job is stopped, before it is killed; by default 3."""
 TRIES = 4
 """How often a submission whose answer does not come is looked for and sent again: it is the same job."""
+SHORTEST = 8
+"""Characters of a secret; shorter values may stand in a command by chance."""
 _DIGEST = "genloom_digest"
 
 
@@ -38,6 +40,7 @@ def submit(
     *,
     id: str | None = None,
     plugin: Path | None = None,
+    folder: Path = Path(),
     on_id: Callable[[str], None] = lambda name: None,
 ) -> Job:
     """Start a command on a cluster, or find the job that it is already.
@@ -48,7 +51,8 @@ def submit(
         cluster: Where.
         words: The command's, as in `["train", "run.yaml", "--workers", "8"]`.
         id: The job's; made from the command and the time where None.
-        plugin: The folder of the team's own plugin; the working folder where that is one's, and None is given.
+        plugin: The folder of the team's own plugin, as `wheel.chosen` found it; None for none.
+        folder: Where the files that the command names lie.
         on_id: Called with the id, before anything is sent.
 
     Raises:
@@ -57,10 +61,9 @@ def submit(
     """
     check(words, cluster.profile)
     name = identifier("job", id) if id else new_id(words)
-    folder = wheel.require(plugin) if plugin else wheel.find(Path())
     cluster.connect()
     on_id(name)
-    with travel.pack(words, folder, limit_bytes()) as luggage:
+    with travel.pack(words, folder, plugin, limit_bytes()) as luggage:
         if luggage.plugin:
             travel.check_fits(luggage.plugin, cluster)
         entrypoint = shlex.join(["genloom", *words])
@@ -109,18 +112,18 @@ def check(words: Sequence[str], profile: profiles.Profile) -> None:
         raise RequestError("name the command, as in: genloom submit --cluster lab -- train run.yaml")
     if words[0] not in COMMANDS:
         raise UnknownName("command", words[0], COMMANDS, "what can be a job")
-    held = {
-        name: os.environ.get(name, "")
-        for name in {*profile.secrets, *filter(profiles.is_secret, os.environ)}
-    }
-    held["the cluster's token"] = tokens.read(profile)
+    named = {*profile.secrets, *filter(profiles.is_secret, os.environ)}
+    held = {name: os.environ.get(name, "") for name in named}
     for name, value in sorted(held.items()):
-        if len(value) >= 8 and any(value in word for word in words):
+        if len(value) >= SHORTEST and any(value in word for word in words):
             raise RequestError(
-                f"the command holds the value of {name}, and everyone who may see jobs would see it; "
-                f"name {name} in the `secrets` of the profile {profile.name}, and set it on the "
-                "cluster's machines"
+                f"the command holds the value of {name}, and everyone who may see jobs would see it; name "
+                f"{name} in the `secrets` of the profile {profile.name}, and set it on the cluster's machines"
             )
+    if any(tokens.read(profile) in word for word in words):
+        raise RequestError(
+            "the command holds the cluster's token, and everyone who may see jobs would see it; leave it out"
+        )
 
 
 def environment(profile: profiles.Profile, id: str, luggage: Luggage) -> dict[str, str]:

@@ -34,22 +34,24 @@ class Luggage:
 
 
 @contextmanager
-def pack(words: Sequence[str], plugin: Path | None, limit_bytes: int) -> Generator[Luggage]:
+def pack(
+    words: Sequence[str], folder: Path, plugin: Path | None, limit_bytes: int
+) -> Generator[Luggage]:
     """The luggage of a command, in a folder that lasts as long as the context.
 
     Args:
         words: The command's.
+        folder: Where the files lie that it names.
         plugin: The folder of the team's plugin.
         limit_bytes: What the cluster takes in at once.
 
     Raises:
         RequestError: A file lies elsewhere, something is too large, or the plugin does not build.
     """
-    with tempfile.TemporaryDirectory(prefix="genloom-") as folder:
-        files = _stage(
-            [Path(word) for word in words if _is_file(word)], Path(folder, "files"), limit_bytes
-        )
-        made = wheel.build(plugin, Path(folder)) if plugin else None
+    named = [Path(word) for word in words if _is_file(folder, word)]
+    with tempfile.TemporaryDirectory(prefix="genloom-") as packed:
+        files = _stage(folder, named, Path(packed, "files"), limit_bytes)
+        made = wheel.build(plugin, Path(packed)) if plugin else None
         if made and (found := made.path.stat().st_size) > limit_bytes:
             raise RequestError(
                 f"the plugin {made.package} is too large to travel: its wheel has {size(found)}, and "
@@ -65,22 +67,22 @@ def pack(words: Sequence[str], plugin: Path | None, limit_bytes: int) -> Generat
         yield Luggage(files, made, summed.hexdigest())
 
 
-def _is_file(word: str) -> bool:
-    """Whether a word of the command is a file of the working folder."""
+def _is_file(folder: Path, word: str) -> bool:
+    """Whether a word of the command is a file of the folder."""
     try:
-        return Path(word).is_file()
+        return (folder / word).is_file()
     except (OSError, ValueError):  # a word too long to be a path, or with a NUL in it
         return False
 
 
-def _stage(paths: Sequence[Path], folder: Path, limit_bytes: int) -> Path | None:
+def _stage(folder: Path, paths: Sequence[Path], to: Path, limit_bytes: int) -> Path | None:
     for path in paths:
         if path.is_absolute() or ".." in path.parts:
             raise RequestError(
                 f"{path} lies outside of the working folder, and the job could not find it there; give "
                 "it as a path below this folder"
             )
-    sizes = {path: path.stat().st_size for path in paths}
+    sizes = {path: (folder / path).stat().st_size for path in paths}
     if sum(sizes.values()) > limit_bytes:
         large = ", ".join(
             f"{path} ({size(sizes[path])})" for path in sorted(sizes, key=lambda p: -sizes[p])[:3]
@@ -91,9 +93,9 @@ def _stage(paths: Sequence[Path], folder: Path, limit_bytes: int) -> Path | None
             "address"
         )
     for path in paths:
-        (folder / path).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(path, folder / path)
-    return folder if paths else None
+        (to / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(folder / path, to / path)
+    return to if paths else None
 
 
 def check_fits(plugin: Wheel, cluster: Cluster) -> None:

@@ -53,6 +53,15 @@ def find(folder: Path) -> Path | None:
     )
 
 
+def chosen(folder: Path | None) -> Path | None:
+    """The plugin's folder that was asked for, or the working folder where that is one's.
+
+    Raises:
+        RequestError: What was asked for is no plugin's.
+    """
+    return require(folder) if folder else find(Path())
+
+
 def require(folder: Path) -> Path:
     """The folder.
 

@@ -1,0 +1,157 @@
+"""Jobs on a real head, sent as from a laptop: with a home, a folder, a token and a profile of its own."""
+
+import json
+import os
+import re
+import subprocess
+import time
+from pathlib import Path
+
+import jobs_plugin
+import pytest
+
+from genloom_platform.jobs.reach import free_port
+
+
+class Laptop:
+    """A home, a working folder with a plugin and a profile, and commands that run there."""
+
+    def __init__(self, folder):
+        self.work, self.home = jobs_plugin.write(folder / "work"), folder / "home"
+        self.home.mkdir()
+        self.store = (folder / "store").as_uri()
+        (self.work / "clusters").mkdir()
+        launch = f"{{kind: machine, cpus: 4, port: {free_port()}, dashboard_port: {free_port()}}}"
+        (self.work / "clusters" / "lab.yaml").write_text(f"launch: {launch}\nstore: {self.store}\n")
+
+    def popen(self, *words, **environment):
+        foreign = ("RAY_ADDRESS", "GENLOOM_STORE", "GENLOOM_CLUSTER")
+        inherited = {name: value for name, value in os.environ.items() if name not in foreign}
+        return subprocess.Popen(
+            ["genloom", *map(str, words)], cwd=self.work, text=True, stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env={**inherited, "HOME": str(self.home), "GENLOOM_CLUSTER": "lab", **environment},
+        )  # fmt: skip
+
+    def __call__(self, *words, **environment):
+        process = self.popen(*words, **environment)
+        output, _ = process.communicate(timeout=120)
+        return process.returncode, output
+
+    @property
+    def token(self):
+        return self.home / ".ray" / "auth_token"
+
+
+@pytest.fixture(scope="module")
+def laptop(tmp_path_factory):
+    laptop = Laptop(tmp_path_factory.mktemp("laptop"))
+    status, output = laptop("cluster", "up", "lab")
+    assert status == 0, output
+    yield laptop
+    assert laptop("cluster", "down", "lab", "--yes")[0] == 0
+
+
+@pytest.fixture(scope="module")
+def trained(laptop):
+    """A training of the plugin that only the laptop has: what was said, and the run's record."""
+    assert laptop("submit", "--follow", "--", "data", "import", "digits")[0] == 0
+    (laptop.work / "run.yaml").write_text(
+        "generator: {name: acme-dots}\ndata: digits\nsteps: 4\nevaluate: false\nsamples: {every: 0}\n"
+    )
+    status, output = laptop("submit", "--id", "dots", "--follow", "--", "train", "run.yaml")
+    return status, output, json.loads(Path(laptop.store[7:], "runs/dots/run.json").read_text())
+
+
+def test_a_plugin_that_only_the_laptop_has_trains_and_the_run_records_its_wheel(trained):
+    status, output, run = trained
+    assert status == 0, output
+    assert "model acme-dots@1 is registered" in output
+    assert (run["package"], run["package_version"], run["job"]) == ("acme-dots", "0.4.2", "dots")
+    assert re.fullmatch(r"[0-9a-f]{64}", run["package_digest"])
+
+
+def test_the_same_id_is_the_same_job_and_another_command_is_refused(laptop, trained):
+    status, output = laptop("submit", "--id", "dots", "--follow", "--", "train", "run.yaml")
+    assert (status, output.count("is registered")) == (0, 1)  # its log, again
+    assert laptop("jobs", "list")[1].count("train run.yaml") == 1
+    status, output = laptop("submit", "--id", "dots", "--", "train", "run.yaml", "steps=5")
+    assert status == 2
+    assert "another job's" in output
+    module = laptop.work / "src" / "acme_dots" / "__init__.py"
+    module.write_text(module.read_text() + "\nANSWER = 42\n")
+    status, output = laptop("submit", "--id", "dots", "--", "train", "run.yaml")
+    assert (status, "another plugin" in output) == (2, True)
+
+
+def test_a_job_ends_as_its_command_ends(laptop):
+    status, output = laptop(
+        "submit", "--id", "wrong", "--follow", "--", "train", "acme-dot", "--data", "digits"
+    )
+    assert status == 2
+    assert "did you mean 'acme-dots'?" in output
+    assert "failed with status 2" in laptop("jobs", "status", "wrong")[1]
+
+
+def test_a_laptop_that_goes_changes_nothing_and_a_job_is_stopped_once(laptop, trained):
+    follower = laptop.popen(
+        "submit", "--id", "long", "--follow", "--", "train", "run.yaml", "steps=1000000"
+    )
+    states = []
+    for _ in range(60):
+        states.append(laptop("jobs", "status", "long")[1])
+        if "running" in states[-1] and Path(laptop.store[7:], "runs/long/run.json").exists():
+            break
+        time.sleep(0.5)
+    follower.kill()
+    follower.wait()
+    assert "running" in laptop("jobs", "status", "long")[1], states[-1]
+    status, output = laptop("jobs", "stop", "long")
+    assert (status, "was stopped" in output) == (0, True)
+    run = json.loads(Path(laptop.store[7:], "runs/long/status.json").read_text())
+    assert run["state"] == "stopped"
+    assert run["step"] > 0
+    status, output = laptop("jobs", "stop", "long")
+    assert status == 2
+    assert "has ended already" in output
+    assert (
+        laptop("submit", "--id", "long", "--follow", "--", "train", "run.yaml", "steps=1000000")[0]
+        == 130
+    )
+
+
+def test_the_head_is_closed_and_says_what_it_has(laptop):
+    status, output = laptop("cluster", "status", "lab")
+    assert status == 0, output
+    assert "Ray 2.60.0" in output
+    assert "4 CPUs" in output
+    assert laptop.token.stat().st_mode & 0o777 == 0o600
+    token = laptop.token.read_text()
+    commands = subprocess.run(["ps", "axww", "-o", "command"], capture_output=True, text=True).stdout
+    assert token not in commands
+    listed = laptop("jobs", "list")[1]
+    assert token not in listed
+
+
+def test_a_wrong_token_a_missing_one_and_one_that_others_can_read_are_told_apart(laptop):
+    profile = laptop.work / "clusters" / "lab.yaml"
+    other = laptop.work / "clusters" / "other.yaml"
+    for mode, content, words in (
+        (0o600, "0" * 64, "refuses the token"), (0o644, "0" * 64, "chmod 600"), (0o600, None, "is missing"),
+    ):  # fmt: skip
+        path = laptop.home / "token"
+        path.unlink(missing_ok=True)
+        if content:
+            path.write_text(content)
+            path.chmod(mode)
+        other.write_text(f"{profile.read_text()}token: {{file: {path}}}\n")
+        status, output = laptop("jobs", "list", "--cluster", "other")
+        assert status, output
+        assert words in output
+    other.unlink()
+
+
+def test_a_job_that_there_is_not_is_told_with_those_that_there_are(laptop, trained):
+    status, output = laptop("jobs", "logs", "dotz")
+    assert status == 2
+    assert "did you mean 'dots'?" in output
