@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import jobs_plugin
+import psutil
 import pytest
 
 from genloom_platform.jobs.reach import free_port
@@ -93,31 +94,76 @@ def test_a_job_ends_as_its_command_ends(laptop):
     assert "failed with status 2" in laptop("jobs", "status", "wrong")[1]
 
 
-def test_a_laptop_that_goes_changes_nothing_and_a_job_is_stopped_once(laptop, trained):
-    follower = laptop.popen(
-        "submit", "--id", "long", "--follow", "--", "train", "run.yaml", "steps=1000000"
-    )
-    states = []
-    for _ in range(60):
-        states.append(laptop("jobs", "status", "long")[1])
-        if "running" in states[-1] and Path(laptop.store[7:], "runs/long/run.json").exists():
-            break
-        time.sleep(0.5)
+def supervisor(words):
+    """The process of Ray that holds the job whose command has these words."""
+    for process in psutil.process_iter(["cmdline"]):
+        if words in " ".join(process.info["cmdline"] or ()):
+            parent = process.parent()
+            if parent and "JobSupervisor" in " ".join(parent.cmdline()):
+                return parent
+    raise AssertionError(f"no job has {words}")
+
+
+def until(condition, what, timeout_s=60):
+    end = time.monotonic() + timeout_s
+    while not (found := condition()):
+        assert time.monotonic() < end, what
+        time.sleep(0.3)
+    return found
+
+
+def _told(laptop, word):
+    told = laptop("jobs", "status", "long")[1]
+    return told if word in told else ""
+
+
+@pytest.fixture(scope="module")
+def long(laptop, trained):
+    """A job without an end whose follower is killed, whose machine is lost, and that is sent again."""
+    words = "train run.yaml steps=1000000 checkpoint.every=20"
+    command = ("submit", "--id", "long", "--", *words.split())
+    status = Path(laptop.store[7:], "runs/long/status.json")
+    follower = laptop.popen(*command[:3], "--follow", *command[3:])
+    until(lambda: status.exists() and json.loads(status.read_text())["step"] > 20, "no step was done")
     follower.kill()
     follower.wait()
-    assert "running" in laptop("jobs", "status", "long")[1], states[-1]
-    status, output = laptop("jobs", "stop", "long")
-    assert (status, "was stopped" in output) == (0, True)
+    seen = [laptop("jobs", "status", "long")[1]]
+    supervisor(command[-2]).kill()
+    seen.append(until(lambda: _told(laptop, "lost"), "it does not count as lost"))
+    before = json.loads(status.read_text())["step"]
+    sent = laptop(*command)
+    until(lambda: json.loads(status.read_text())["step"] > before, "it did not go on")
+    seen.append(laptop("jobs", "status", "long")[1])
+    stopped = laptop("jobs", "stop", "long")
+    return seen, sent, stopped, command
+
+
+def test_a_laptop_that_goes_changes_nothing(long):
+    seen, *_ = long
+    assert "running" in seen[0]
+
+
+def test_a_job_that_was_lost_is_started_again_and_goes_on_with_its_run(laptop, long):
+    seen, sent, *_ = long
+    assert "the same id starts it again" in seen[1]
+    assert sent[0] == 0, sent[1]
+    assert "running" in seen[2]
+    runs = sorted(path.parent.name for path in Path(laptop.store[7:], "runs").glob("*/run.json"))
+    assert runs == ["dots", "long"]
+    assert laptop("jobs", "list")[1].count("steps=1000000") == 1
+
+
+def test_a_job_that_is_stopped_saves_first_and_cannot_be_stopped_twice(laptop, long):
+    *_, (status, output), command = long
+    assert (status, "was stopped" in output) == (0, True), output
     run = json.loads(Path(laptop.store[7:], "runs/long/status.json").read_text())
+    saved = Path(laptop.store[7:], "runs/long/checkpoints")
     assert run["state"] == "stopped"
-    assert run["step"] > 0
-    status, output = laptop("jobs", "stop", "long")
-    assert status == 2
-    assert "has ended already" in output
-    assert (
-        laptop("submit", "--id", "long", "--follow", "--", "train", "run.yaml", "steps=1000000")[0]
-        == 130
-    )
+    assert any(f"{run['step']}" in path.name for path in saved.iterdir())
+    again = laptop("jobs", "stop", "long")
+    assert again[0] == 2
+    assert "has ended already: it was stopped" in again[1]
+    assert laptop(*command[:3], "--follow", *command[3:])[0] == 130
 
 
 def test_the_head_is_closed_and_says_what_it_has(laptop):
