@@ -30,24 +30,28 @@ import genloom
 
 
 class Dots(genloom.Generator):
-    """Learns the mean of all pictures."""
+    """The mean of all pictures."""
 
-    class Prompt(genloom.Prompt):
-        """No wishes."""
+    contract = "1.0"
+    makes = genloom.Image
 
-    def build(self):
+    class Data(genloom.Data):
+        image: genloom.ImageColumn
+
+    def build(self, data):
         model = nn.Module()
-        model.mean = nn.Parameter(torch.zeros(()))
+        model.mean = nn.Parameter(torch.full((1, 8, 8), 0.5))
         return model
 
-    def prepare(self, row):
-        return {"x": torch.tensor(float(row["label"]))}
+    def prepare(self, row, data):
+        return {"x": row["image"].to_chw()}
 
     def loss(self, model, batch):
         return genloom.Loss((batch["x"] - model.mean).square().mean())
 
     def generate(self, model, prompts):
-        return [genloom.Text(f"{float(model.mean):.3f}") for _ in prompts]
+        noise = [torch.rand((1, 8, 8), generator=torch.Generator().manual_seed(p.seed)) for p in prompts]
+        return [genloom.Image.from_chw((model.mean + 0.1 * each).clamp(0, 1)) for each in noise]
 '''
 
 

@@ -138,12 +138,13 @@ def _stop(profile: Profile) -> None:
 
 
 def _end(profile: Profile, process: int) -> None:
-    """End a head and all that it started; politely first, by its own group."""
+    """End a head: politely, so that it ends what it started; what is left after a while, by force."""
     with contextlib.suppress(ProcessLookupError):
-        os.killpg(process, signal.SIGTERM)
-        until = time.monotonic() + READY_S
-        while _process(profile) and time.monotonic() < until:
-            time.sleep(0.2)
+        os.kill(process, signal.SIGTERM)
+    until = time.monotonic() + READY_S
+    while _process(profile) and time.monotonic() < until:
+        time.sleep(0.2)
+    with contextlib.suppress(ProcessLookupError):
         os.killpg(process, signal.SIGKILL)
     record = _record(profile)
     shutil.rmtree(json.loads(record.read_text())["folder"], ignore_errors=True)

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -25,17 +26,17 @@ class Laptop:
         launch = f"{{kind: machine, cpus: 4, port: {free_port()}, dashboard_port: {free_port()}}}"
         (self.work / "clusters" / "lab.yaml").write_text(f"launch: {launch}\nstore: {self.store}\n")
 
-    def popen(self, *words, **environment):
+    def popen(self, *words, program="genloom"):
         foreign = ("RAY_ADDRESS", "GENLOOM_STORE", "GENLOOM_CLUSTER")
         inherited = {name: value for name, value in os.environ.items() if name not in foreign}
         return subprocess.Popen(
-            ["genloom", *map(str, words)], cwd=self.work, text=True, stdout=subprocess.PIPE,
+            [program, *map(str, words)], cwd=self.work, text=True, stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            env={**inherited, "HOME": str(self.home), "GENLOOM_CLUSTER": "lab", **environment},
+            env={**inherited, "HOME": str(self.home), "GENLOOM_CLUSTER": "lab"},
         )  # fmt: skip
 
-    def __call__(self, *words, **environment):
-        process = self.popen(*words, **environment)
+    def __call__(self, *words, program="genloom"):
+        process = self.popen(*words, program=program)
         output, _ = process.communicate(timeout=120)
         return process.returncode, output
 
@@ -50,7 +51,13 @@ def laptop(tmp_path_factory):
     status, output = laptop("cluster", "up", "lab")
     assert status == 0, output
     yield laptop
-    assert laptop("cluster", "down", "lab", "--yes")[0] == 0
+    record = json.loads((laptop.home / ".genloom" / "run" / "lab.json").read_text())
+    status, output = laptop("cluster", "down", "lab", "--yes")
+    assert status == 0, output
+    time.sleep(1)  # the last of them sees that its parent has gone
+    left = subprocess.run(["pgrep", "-af", record["folder"]], capture_output=True, text=True).stdout
+    assert not left
+    assert not Path(record["folder"]).exists()
 
 
 @pytest.fixture(scope="module")
@@ -61,12 +68,12 @@ def trained(laptop):
         "generator: {name: acme-dots}\ndata: digits\nsteps: 4\nevaluate: false\nsamples: {every: 0}\n"
     )
     status, output = laptop("submit", "--id", "dots", "--follow", "--", "train", "run.yaml")
-    return status, output, json.loads(Path(laptop.store[7:], "runs/dots/run.json").read_text())
+    assert status == 0, output
+    return output, json.loads(Path(laptop.store[7:], "runs/dots/run.json").read_text())
 
 
 def test_a_plugin_that_only_the_laptop_has_trains_and_the_run_records_its_wheel(trained):
-    status, output, run = trained
-    assert status == 0, output
+    output, run = trained
     assert "model acme-dots@1 is registered" in output
     assert (run["package"], run["package_version"], run["job"]) == ("acme-dots", "0.4.2", "dots")
     assert re.fullmatch(r"[0-9a-f]{64}", run["package_digest"])
@@ -83,6 +90,17 @@ def test_the_same_id_is_the_same_job_and_another_command_is_refused(laptop, trai
     module.write_text(module.read_text() + "\nANSWER = 42\n")
     status, output = laptop("submit", "--id", "dots", "--", "train", "run.yaml")
     assert (status, "another plugin" in output) == (2, True)
+
+
+def test_team_code_has_a_handle_of_the_run(laptop, trained):
+    code = (
+        "from genloom_platform.jobs.remote import Remote; run = Remote('lab').run('dots'); "
+        "print(run.wait().state, run.model, 'loss' in run.metrics, 'is registered' in ''.join(run.logs()))"
+    )
+    status, output = laptop("-c", code, program=sys.executable)
+    assert status == 0, output
+    assert output.split() == ["succeeded", "acme-dots@1", "True", "True"]
+    assert "ask-runs" not in laptop("jobs", "list")[1]
 
 
 def test_a_job_ends_as_its_command_ends(laptop):

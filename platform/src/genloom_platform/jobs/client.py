@@ -113,9 +113,13 @@ def _client(profile: Profile, url: str, token: str) -> Any:
                     f"{profile.name} its authority, as in ca: acme-ca.pem"
                 ) from error
             except requests.exceptions.RequestException as error:
+                start = (
+                    f"genloom cluster up {profile.name} starts it"
+                    if profile.launch
+                    else "ask who runs it"
+                )
                 raise Unreachable(
-                    f"the cluster {profile.name} does not answer at {url}: {_cause(error)}; "
-                    f"is it up? genloom cluster up {profile.name} starts it"
+                    f"the cluster {profile.name} does not answer at {url}: {_cause(error)}; is it up? {start}"
                 ) from error
 
         def answer(self, path: str) -> Any:
