@@ -114,6 +114,8 @@ def _environment(profile: Profile) -> dict[str, str]:
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN_PATH": str(_token_file(profile)),
+        # Or the head waits half a minute, before it ends, for its work to move to other machines: there are none.
+        "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
         **profile.environment,
         **{name: value for name, value in told.items() if value},
     }

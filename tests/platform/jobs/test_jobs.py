@@ -32,7 +32,7 @@ class Laptop:
         return subprocess.Popen(
             [program, *map(str, words)], cwd=self.work, text=True, stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            env={**inherited, "HOME": str(self.home), "GENLOOM_CLUSTER": "lab"},
+            env={**inherited, "HOME": str(self.home), "GENLOOM_CLUSTER": "lab", "COLUMNS": "250"},
         )  # fmt: skip
 
     def __call__(self, *words, program="genloom"):

@@ -1,6 +1,7 @@
 """A cluster's job server, asked by Ray's own client: always with the cluster's token, never without an end."""
 
 import json
+import logging
 import weakref
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -84,6 +85,9 @@ def _client(profile: Profile, url: str, token: str) -> Any:
             f"a cluster is reached by Ray, which is not whole here: {error}; pip install "
             "'genloom[client]'"
         ) from error
+
+    for name in ("ray.dashboard.modules.dashboard_sdk", "ray.dashboard.modules.job.sdk"):
+        logging.getLogger(name).setLevel(logging.WARNING)  # they tell of every upload
 
     class Client(JobSubmissionClient):
         """Ray's client, with a limit to each request."""
