@@ -86,7 +86,11 @@ def _client(profile: Profile, url: str, token: str) -> Any:
             "'genloom[client]'"
         ) from error
 
-    for name in ("ray.dashboard.modules.dashboard_sdk", "ray.dashboard.modules.job.sdk"):
+    for name in (
+        "ray.dashboard.modules.dashboard_sdk",
+        "ray.dashboard.modules.job.sdk",
+        "ray._private.runtime_env.packaging",
+    ):
         logging.getLogger(name).setLevel(logging.WARNING)  # they tell of every upload
 
     class Client(JobSubmissionClient):

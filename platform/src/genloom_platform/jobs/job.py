@@ -10,6 +10,8 @@ from typing import Any
 from genloom.errors import ClusterError, RequestError, UnknownName
 from genloom_platform.jobs.client import Cluster, Unreachable
 
+ASKS = "genloom_asks"
+"""The key that marks a job which only asks something of the cluster, for a handle; lists leave it out."""
 NAME = "genloom_job"
 """The key of a job's metadata that holds its id: Ray's own has a number for every time that it was started."""
 PATIENCE_S = 600
@@ -150,7 +152,8 @@ def list_jobs(cluster: Cluster, *, again: bool = False) -> list[State]:
     found.sort(key=lambda state: state.started, reverse=True)
     if again:
         return found
-    return list({state.id: state for state in reversed(found)}.values())[::-1]
+    shown = [state for state in found if ASKS not in state.metadata]
+    return list({state.id: state for state in reversed(shown)}.values())[::-1]
 
 
 def exit_status(state: State) -> int:

@@ -153,10 +153,9 @@ class _Handle:
 
     def _ask(self, *words: str) -> Any:
         """The JSON that a command prints on the cluster, where the store is at hand."""
-        ask = submit(self.job.cluster, words, id=new_id(["ask", words[0]]))
+        ask = submit(self.job.cluster, words, id=new_id(["ask", words[0]]), asks=True)
         state = ask.wait()
         printed = "".join(ask.logs())
-        self.job.cluster.client.delete_job(state.submission)
         if state.word != "succeeded":
             raise ClusterError(f"the cluster could not tell: {printed.strip().splitlines()[-1]}")
         return json.loads(printed.strip().splitlines()[-1])

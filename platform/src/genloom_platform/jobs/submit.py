@@ -41,6 +41,7 @@ def submit(
     id: str | None = None,
     plugin: Path | None = None,
     folder: Path = Path(),
+    asks: bool = False,
     on_id: Callable[[str], None] = lambda name: None,
 ) -> Job:
     """Start a command on a cluster, or find the job that it is already.
@@ -53,6 +54,7 @@ def submit(
         id: The job's; made from the command and the time where None.
         plugin: The folder of the team's own plugin, as `wheel.chosen` found it; None for none.
         folder: Where the files that the command names lie.
+        asks: Whether it only asks something; lists of jobs leave it out.
         on_id: Called with the id, before anything is sent.
 
     Raises:
@@ -70,13 +72,13 @@ def submit(
         digest = hashlib.sha256(f"{entrypoint}\0{luggage.digest}".encode()).hexdigest()
         for number in range(TRIES):
             with contextlib.suppress(Unreachable):
-                return _once(cluster, name, entrypoint, digest, luggage)
+                return _once(cluster, name, entrypoint, digest, luggage, asks)
             cluster.close()
             time.sleep(2**number)
-        return _once(cluster, name, entrypoint, digest, luggage)
+        return _once(cluster, name, entrypoint, digest, luggage, asks)
 
 
-def _once(cluster: Cluster, id: str, entrypoint: str, digest: str, luggage: Luggage) -> Job:
+def _once(cluster: Cluster, id: str, entrypoint: str, digest: str, luggage: Luggage, asks: bool) -> Job:
     before = [state for state in jobs.list_jobs(cluster, again=True) if state.id == id]
     if before:
         _require_same(before[0], entrypoint, digest)
@@ -92,6 +94,7 @@ def _once(cluster: Cluster, id: str, entrypoint: str, digest: str, luggage: Lugg
                 _DIGEST: digest,
                 "genloom_platform": version("genloom-platform"),
                 **({"plugin": str(luggage.plugin)} if luggage.plugin else {}),
+                **({jobs.ASKS: "yes"} if asks else {}),
             },
         )
     except RuntimeError as error:
