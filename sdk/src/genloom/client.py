@@ -1,6 +1,7 @@
 """`connect()`: the platform from team code, with the words of the command line.
 
 studio = genloom.connect()                              # the platform on this machine
+lab = genloom.connect("lab")                            # the platform on a cluster, by its profile
 endpoint = genloom.connect("http://127.0.0.1:8000")     # models that are served somewhere
 endpoint.models["image-vae"].generate(label=3)
 endpoint.models["image-classifier"].predict(image=picture)
@@ -15,12 +16,13 @@ What both do with an endpoint stands in `asking.py`; here it is sent.
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Generator, Iterator, Mapping, Sequence
+from os import PathLike
 from typing import Any, cast
 
 from genloom import asking
 from genloom.asking import Call, Conversation, Wait
 from genloom.errors import EndpointError, RequestError, UnknownName
-from genloom.platforms import local_platform
+from genloom.platforms import cluster_platform, local_platform
 from genloom.predictions import Prediction
 from genloom.prompt import Prompt
 from genloom.samples import Sample
@@ -28,19 +30,33 @@ from genloom.samples import Sample
 Asked = Prompt | Mapping[str, Any]
 
 
-def connect(address: str | None = None, *, key: str | None = None, timeout_s: float = 120) -> Any:
-    """The platform on this machine, or an endpoint.
+def connect(
+    address: str | None = None,
+    *,
+    key: str | None = None,
+    timeout_s: float = 120,
+    plugin: str | PathLike[str] | None = None,
+) -> Any:
+    """The platform on this machine or on a cluster, or an endpoint.
 
     Args:
         address: An endpoint's URL (`http://…`), a store's (`file:///…`, `s3://…`) for the platform
-            on this machine, or None for that platform's own store.
+            on this machine, a cluster's name (its profile's), or None for the platform on this machine.
         key: The endpoint's key, where it asks for one.
         timeout_s: How long an answer of an endpoint may take.
+        plugin: The folder of the team's plugin, which travels to a cluster; the working folder's where None.
 
     Returns:
         An `Endpoint`, or the local platform: `.train(…)`, `.finetune(…)`, `.sweep(…)`, `.evaluate(…)`,
-        `.models`, `.datasets`.
+        `.models`, `.datasets`; on a cluster, `.train(…)`, `.finetune(…)`, `.sweep(…)` and `.serve(…)`, which
+        return at once.
     """
+    if address and "://" not in address:
+        return cluster_platform(address, plugin)
+    if plugin is not None:
+        raise RequestError(
+            f"plugin={plugin!r} travels to a cluster; name one, as in connect('lab', plugin='.')"
+        )
     if address and address.startswith(("http://", "https://")):
         return Endpoint(address, key, timeout_s)
     return local_platform(address)

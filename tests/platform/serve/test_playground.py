@@ -20,8 +20,8 @@ import numpy as np
 import pytest
 import serve_toys as toys
 import uvicorn
-from local_endpoint import LocalBackend
 from fastapi import FastAPI
+from local_endpoint import LocalBackend
 from pydantic import BaseModel, Field
 
 import genloom

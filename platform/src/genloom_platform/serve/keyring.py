@@ -19,10 +19,11 @@ from pydantic import ValidationError
 
 from genloom.data import Facts
 from genloom.errors import RequestError, StoreError
+from genloom_platform.names import identifier
 from genloom_platform.serve import keys
 from genloom_platform.serve.keys import Lock
 from genloom_platform.serve.limits import Limits
-from genloom_platform.store import Store, identifier
+from genloom_platform.store import Store
 
 FOLDER = "keys"
 PREFIX = "gl-"
