@@ -369,12 +369,13 @@ def test_a_page_s_files_go_with_it(local_backend):
 
 def test_the_page_follows_what_is_served(local_backend):
     backend = local_backend("drawer")
-    catalog = Catalog(backend.models())
+    cards = list(backend.models())
+    catalog = Catalog(lambda: cards)
     app = FastAPI()
     wall.install(app, Maker(backend, catalog), None)
     with running(app) as url, httpx.Client(base_url=url, timeout=60) as client:
         assert "counter" not in client.get("/").text
-        catalog.cards["counter"] = served(toys.counter(), 0).card()
+        cards.append(served(toys.counter(), 0).card())
         assert "counter" not in client.get("/config").text
         assert "counter" in client.get("/").text
 

@@ -143,6 +143,7 @@ def test_a_canary_that_fails_is_taken_back_and_nobody_meets_its_failures(url, st
 
 def test_a_seed_gives_its_sample_on_both_replicas_alone_and_in_a_batch(url):
     alone, pids = {}, set()
+    until(lambda: running("teller@1") == 2, "two replicas")
     with httpx.Client(base_url=url, trust_env=False, timeout=60) as client:
 
         def ask(prompts):

@@ -8,7 +8,6 @@ import logging
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from ray import serve
 from ray.exceptions import RayError
@@ -16,6 +15,7 @@ from ray.exceptions import RayError
 from genloom.errors import GenloomError
 from genloom_platform.serve import applications, memory, plan, presence
 from genloom_platform.serve.dispatch import Known
+from genloom_platform.serve.memory import State
 from genloom_platform.serve.model import Card
 from genloom_platform.serve.plan import Condition, End, Seen, Start, Switch, TakeBack, Target
 from genloom_platform.serve.presence import Announcement
@@ -34,20 +34,6 @@ STUCK_S = 300.0
 CARD_TIMEOUT_S = 20.0
 
 log = logging.getLogger("genloom.serve")
-
-
-@dataclass(frozen=True)
-class State:
-    """How the endpoint is, for people."""
-
-    ready: bool
-    """Whether all that is wanted answers, and a gateway knows it."""
-    faults: tuple[str, ...]
-    """Which versions cannot be served, and why."""
-    slow: tuple[str, ...]
-    """Which take long to start."""
-    routes: tuple[str, ...]
-    news: tuple[tuple[int, str], ...]
 
 
 @serve.deployment(
@@ -83,10 +69,10 @@ class Keeper:
         cards = {version: now.cards[version] for version in now.table.versions}
         return Known(now.table, cards, {name: each.replicas for name, each in conditions.items()})
 
-    async def state(self) -> State:
+    def _state(self) -> State:
         """How the endpoint is."""
         now, conditions, wanted = self._kept, self._conditions, self._targets
-        reports = self._reports.values()
+        reports = list(self._reports.values())
         answering = {(route.model, route.stable) for route in now.table.routes}
         failed = {name: each for name, each in conditions.items() if each.state == "failed"}
         return State(
@@ -141,6 +127,7 @@ class Keeper:
             self._act(steps)
         self._tell_faults(conditions)
         self._commit()
+        memory.tell(self._state())
 
     def _look_up(self) -> None:
         """What the references mean now; where that cannot be told, what they meant before."""

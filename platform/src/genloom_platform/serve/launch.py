@@ -16,11 +16,13 @@ from genloom_platform.serve.wanted import Wanted
 from genloom_platform.store import Store
 
 if TYPE_CHECKING:
-    from genloom_platform.serve.keeper import State
+    from genloom_platform.serve.memory import State
 
 START_TIMEOUT_S = 600
 """How long the models may take to load."""
 STOP_TIMEOUT_S = 60
+SILENT_S = 30.0
+"""A keeper that has told nothing for so long is being started again."""
 POLL_S = 0.1
 OWN_CPUS = 0.2
 """Of the gateway and the keeper."""
@@ -122,17 +124,12 @@ def state() -> "State":
     Raises:
         GenloomError: Its keeper does not answer now.
     """
-    from ray import serve
-    from ray.exceptions import RayError
-    from ray.serve.exceptions import RayServeException
+    from genloom_platform.serve import memory
 
-    from genloom_platform.serve.applications import GATEWAY
-
-    try:
-        handle = serve.get_deployment_handle("Keeper", GATEWAY)
-        return handle.state.remote().result(timeout_s=30)
-    except (RayError, RayServeException, TimeoutError) as error:
-        raise GenloomError("the endpoint's keeper does not answer; it is started again") from error
+    told = memory.look()
+    if told is None or time.time() - told.at > SILENT_S:
+        raise GenloomError("the endpoint's keeper does not answer; it is started again")
+    return told
 
 
 def _wanted(references: Sequence[str], host: str, port: int, origins: Sequence[str] = ()) -> Wanted:
@@ -234,6 +231,7 @@ def _await_versions(serve: Any) -> None:
     Raises:
         GenloomError: A model cannot be loaded, or there is no room for it.
     """
+    from genloom_platform.serve import memory
     from genloom_platform.serve.applications import GATEWAY
 
     deadline = time.monotonic() + START_TIMEOUT_S
@@ -243,7 +241,7 @@ def _await_versions(serve: Any) -> None:
         if own.status == "DEPLOY_FAILED":
             raise GenloomError(f"the endpoint cannot start: {own.message}")
         reached = reached or own.status == "RUNNING"
-        known = state() if reached else None
+        known = memory.look() if reached else None
         if known and known.faults:
             raise GenloomError("; ".join(known.faults))
         if known and known.ready:

@@ -17,6 +17,7 @@ from genloom_platform.serve.traffic import Table
 from genloom_platform.serve.wanted import Served
 from genloom_platform.settings import Settings
 
+MEMORY, STATE = "genloom-keeper", "genloom-endpoint"
 NEWS = 50
 """What happened before is forgotten."""
 
@@ -49,18 +50,44 @@ class Memory(Settings):
         return self.model_copy(update=values)
 
 
+class State(Settings):
+    """How the endpoint is, for people: told by the keeper at every turn."""
+
+    ready: bool
+    """Whether all that is wanted answers."""
+    faults: tuple[str, ...]
+    """Which versions cannot be served, and why."""
+    slow: tuple[str, ...]
+    """Which take long to start."""
+    routes: tuple[str, ...]
+    news: tuple[tuple[int, str], ...]
+    at: float = Field(default_factory=time.time)
+    """When it was so, in Unix time."""
+
+
+def tell(state: State) -> None:
+    """Let whoever looks know."""
+    _internal_kv_put(_key(STATE), state.model_dump_json().encode())
+
+
+def look() -> State | None:
+    """What the keeper told last; None before its first turn."""
+    told = _internal_kv_get(_key(STATE))
+    return State.model_validate_json(told) if told else None
+
+
 def recall() -> Memory:
     """What was kept of this endpoint; nothing where it begins."""
-    kept = _internal_kv_get(_key())
+    kept = _internal_kv_get(_key(MEMORY))
     return Memory.model_validate_json(kept) if kept else Memory()
 
 
 def keep(memory: Memory) -> None:
     """Keep it in the cluster."""
-    _internal_kv_put(_key(), memory.model_dump_json().encode())
+    _internal_kv_put(_key(MEMORY), memory.model_dump_json().encode())
 
 
-def _key() -> bytes:
+def _key(prefix: str) -> bytes:
     """Of this very endpoint: the next one of the cluster has another controller, and begins anew."""
     controller = ray.get_actor(SERVE_CONTROLLER_NAME, SERVE_NAMESPACE)
-    return f"genloom-keeper-{controller._actor_id.hex()}".encode()  # pyright: ignore[reportPrivateUsage]
+    return f"{prefix}-{controller._actor_id.hex()}".encode()  # pyright: ignore[reportPrivateUsage]
