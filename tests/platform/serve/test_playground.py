@@ -199,6 +199,12 @@ def test_what_the_endpoint_refuses_is_told_at_the_form(opened, open_page):
         page.locator(".error [role=alert]", has_text=words).wait_for()
         assert "Traceback" not in page.content()
         assert seen(page, ".error [role=alert] b").count() == 0
+    page.get_by_role("spinbutton").filter(visible=True).fill("3")
+    page.get_by_label("label").filter(visible=True).fill("55")
+    page.locator(".curl .cm-content", has_text='55}, {"label": 55}, {').wait_for()
+    button(page, "Generate").filter(visible=True).click()
+    page.locator(".error [role=alert]", has_text="10 classes").wait_for()
+    assert page.get_by_text("10 classes").count() == 1
     page.get_by_label("label").filter(visible=True).fill("7")
     button(page, "Generate").filter(visible=True).click()
     page.locator(".error [role=alert]", has_text="failure").wait_for()

@@ -19,7 +19,7 @@ FEW = 4
 """Texts, sounds or scores at once."""
 SMALL_PIXELS = 128
 """Pictures with shorter sides are enlarged without blur."""
-MAX_BARS = 10
+MAX_BARS = 5
 
 
 class Answers:

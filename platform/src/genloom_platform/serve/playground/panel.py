@@ -3,6 +3,7 @@
 import asyncio
 import html
 import logging
+import re
 import secrets
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import AbstractContextManager, aclosing, nullcontext
@@ -72,7 +73,7 @@ class Panel:
         )
         shown: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
         gr.on([blocks.load], lambda: _title(self._card), None, self._title, **shown)
-        outputs = [self._error, self._button, *self._answers.parts]
+        outputs = [self._error, *self._answers.parts]
         gr.on([self._button.click], self._answer, inputs, outputs, show_progress="minimal", **options)
 
     def _form(self, fields: Sequence[Field]) -> None:
@@ -139,26 +140,25 @@ class Panel:
         self, values: dict[Any, Any], request: gr.Request
     ) -> AsyncGenerator[dict[Any, Any]]:
         """Ask the model, and show its answers, or at the form why there are none."""
-        yield {self._error: gr.update(visible=False), self._button: gr.update(interactive=False)}
-        done = {self._button: gr.update(interactive=True)}
+        # Each update holds all that it shows: where several come at once, the page may drop but the last.
+        told: str | None = None
         try:
             prompts = await asyncio.to_thread(self._prompts, values)
             with self._asking(request):
                 async with aclosing(self._asked(prompts)) as answers:
                     async for updates in answers:
-                        yield updates
+                        yield {self._error: gr.update(visible=False), **updates}
         except (InvalidConfig, PromptError, Refusal, Unreadable, PermissionError) as error:
-            yield done | {self._error: gr.update(value=_sentence(str(error)), visible=True)}
+            told = str(error)
         except Exception as error:
             number = secrets.token_hex(4)
             name, place = self._card.full_name, place_of(error)
             log.error("failure %s: the playground's form of %s: %s", number, name, place)
-            what = (
+            told = (
                 f"the page failed on this answer; the endpoint's log tells why, under failure {number}"
             )
-            yield done | {self._error: gr.update(value=_sentence(what), visible=True)}
-        else:
-            yield done
+        if told is not None:
+            yield {self._error: gr.update(value=_sentence(told), visible=True)}
 
     async def _asked(self, prompts: list[dict[str, Any]]) -> AsyncGenerator[dict[Any, Any]]:
         if self._card.kind == "predictor" or self._card.makes != "text":
@@ -200,5 +200,7 @@ def _code(language: str, name: str) -> Any:
 
 
 def _sentence(message: str) -> str:
-    lines = html.escape(message).split("\n")
-    return f'<p role="alert">{"<br>".join(lines)}</p>'
+    """What the endpoint says, once for all prompts of the form and without their numbers."""
+    lines = [re.sub(r"prompts\.\d+(: |\.)", "", line).strip() for line in message.split("\n")]
+    lines = [line for line in lines if not re.fullmatch(r"the request to .* has \d+ errors?:", line)]
+    return f'<p role="alert">{"<br>".join(map(html.escape, dict.fromkeys(lines)))}</p>'

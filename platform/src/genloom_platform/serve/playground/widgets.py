@@ -41,7 +41,8 @@ def widget(field: Field) -> Any:
             lines = 1 if field.max_chars is not None and field.max_chars <= SHORT_CHARS else 3
             return gr.Textbox(default or "", label=label, info=info, lines=lines, max_lines=12)
         case "image":
-            return gr.Image(label=label, sources=["upload"], type="filepath", height=190, buttons=[])
+            look: Any = {"height": 190, "buttons": [], "elem_classes": "upload"}
+            return gr.Image(label=label, sources=["upload"], type="filepath", **look)
         case "audio":
             return gr.Audio(label=label, sources=["upload"], type="filepath", buttons=[])
         case "notes":
