@@ -6,12 +6,11 @@ import json
 import shutil
 import socket
 import subprocess
+import tempfile
 import threading
 from collections.abc import AsyncIterator, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
-from pathlib import Path
-from tempfile import gettempdir
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
@@ -364,13 +363,12 @@ def test_the_routes_keep_their_places(opened):
     assert "/gradio_api/queue/join" not in httpx.get(f"{opened}/openapi.json").json()["paths"]
 
 
-def test_a_page_s_files_go_with_it(local_backend):
-    before = set(Path(gettempdir()).glob("genloom-playground-*"))
-    backend = local_backend("drawer")
-    with running(create_app(backend)) as url:
+def test_a_page_s_files_go_with_it(local_backend, tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with running(create_app(local_backend("drawer"))) as url:
         assert httpx.get(url, timeout=60).status_code == 200
-        assert set(Path(gettempdir()).glob("genloom-playground-*")) - before
-    assert set(Path(gettempdir()).glob("genloom-playground-*")) == before
+        assert list(tmp_path.glob("genloom-playground-*"))
+    assert list(tmp_path.glob("genloom-playground-*")) == []
 
 
 def test_the_page_follows_what_is_served(local_backend):
