@@ -32,7 +32,7 @@ clean:
 .venv/.installed: constraints.txt $(addsuffix /pyproject.toml,$(PACKAGES))
 	@echo "installing into .venv (a few minutes, once)"
 	@$(PYTHON) -m venv .venv
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt setuptools $(addprefix -e ,$(PACKAGES)) 2> .venv/pip.log || (cat .venv/pip.log; exit 1)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt setuptools $(patsubst %/platform,'%/platform[engines]',$(addprefix -e ./,$(PACKAGES))) 2> .venv/pip.log || (cat .venv/pip.log; exit 1)
 	@touch $@
 
 .venv/.tools: .venv/.installed tests/requirements.txt

@@ -5,7 +5,8 @@ import pickle
 import pytest
 
 from genloom.errors import RequestError, StoreError
-from genloom_platform.store import Store, identifier
+from genloom_platform.names import identifier
+from genloom_platform.store import Store
 
 
 @pytest.fixture(params=["file", "s3"])

@@ -1,9 +1,8 @@
 """Connecting to Ray: the cluster that the environment names, or one on this machine."""
 
-import contextlib
+import json
 import logging
 import os
-import secrets
 import signal
 import sys
 import threading
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from genloom.errors import GenloomError, RequestError
+from genloom_platform import tokens
 
 CPUS_FOR_DATA = 1
 """CPUs that are left to the data stream; without any, it would wait for ever, in silence."""
@@ -53,7 +53,9 @@ def connect(cpus: float = 0, *, dashboard: bool = False) -> None:
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     address = os.environ.get("RAY_ADDRESS")
     # Workers import what this interpreter has, whatever folder they start in, and share its token.
-    quiet["runtime_env"] = {"env_vars": environment()}
+    told = _told_by_the_job()
+    carried = {name: value for name, value in environment().items() if name not in told}
+    quiet["runtime_env"] = {"env_vars": carried}
     polite_end = signal.getsignal(signal.SIGTERM)
     try:
         if address:
@@ -82,12 +84,23 @@ def require(cpus: float, gpus: float) -> None:
     import ray
 
     total: Mapping[str, float] = ray.cluster_resources()
+    most = could_have()
     for kind, wanted in (("CPU", cpus + CPUS_FOR_DATA), ("GPU", gpus)):
-        if wanted > total.get(kind, 0):
+        there = total.get(kind, 0)
+        if wanted > max(there, most.get(kind, 0)):
+            scaled = f", and its autoscaler can bring it to {most[kind]:g}" if kind in most else ""
             raise RequestError(
-                f"the run asks for {wanted:g} {kind}s (with {CPUS_FOR_DATA} CPU for its data), and the cluster "
-                f"has {total.get(kind, 0):g}; lower scale.workers, or add nodes"
+                f"the run asks for {wanted:g} {kind}s (with {CPUS_FOR_DATA} CPU for its data), and the "
+                f"cluster has {there:g}{scaled}; lower scale.workers, or "
+                f"{'raise max_workers there' if scaled else 'add nodes'}"
             )
+
+
+def could_have() -> Mapping[str, float]:
+    """What the cluster's autoscaler can bring it to, by kind; nothing where it has none."""
+    import ray
+
+    return ray._private.state.state.get_max_resources_from_cluster_config() or {}  # type: ignore[attr-defined]
 
 
 def slots(cpus: float, gpus: float, *, running: bool = False) -> int:
@@ -144,10 +157,23 @@ def environment() -> dict[str, str]:
         **train,
         **{name: os.environ[name] for name in wanted if name in os.environ},
     }
-    if "RAY_ADDRESS" not in os.environ:
-        # DeepSpeed looks for ninja on the path, and it lies beside this interpreter.
-        carried["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    if "RAY_ADDRESS" in os.environ:
+        return carried  # each node has a path of its own, and DeepSpeed sees there what it runs on
+    # DeepSpeed looks for ninja on the path, and it lies beside this interpreter.
+    carried["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
     return {"DS_ACCELERATOR": "cpu", **carried} if not _has_gpu() else carried
+
+
+def _told_by_the_job() -> set[str]:
+    """The variables that the job whose command this is gave to all its workers; Ray takes none of them twice.
+
+    Of a job's PYTHONPATH a part is the folder that Ray made on this machine for the plugin that came along: it
+    makes its own on each.
+    """
+    told = json.loads(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}"))
+    if not told:
+        return set()
+    return {"PYTHONPATH", *(told.get("runtime_env") or {}).get("env_vars", {})}
 
 
 def _has_gpu() -> bool:
@@ -162,13 +188,4 @@ def _close() -> None:
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     if "RAY_AUTH_TOKEN" in os.environ or "RAY_AUTH_TOKEN_PATH" in os.environ:
         return
-    token = Path.home() / ".ray" / "auth_token"
-    if not token.exists():
-        # Ray itself would write it readable by everyone.
-        token.parent.mkdir(parents=True, exist_ok=True)
-        with (
-            contextlib.suppress(FileExistsError),  # another process was first; its token serves both
-            open(os.open(token, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file,
-        ):
-            file.write(secrets.token_hex(32))
-    token.chmod(0o600)
+    tokens.make(Path.home() / ".ray" / "auth_token")

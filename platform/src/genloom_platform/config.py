@@ -4,7 +4,6 @@ Errors come all at once, before anything is started or written.
 """
 
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any, Literal, Self
 
 import yaml
@@ -16,7 +15,7 @@ from genloom.errors import GenloomError, InvalidConfig, Problem, RequestError, U
 from genloom.problems import problems_of
 from genloom_platform.data import manifest as manifests
 from genloom_platform.models.finetune import Finetune, inherited
-from genloom_platform.settings import Settings
+from genloom_platform.settings import Settings, read_yaml
 from genloom_platform.store import Store
 from genloom_platform.train.schedules import Schedule
 
@@ -275,23 +274,6 @@ def read_values(source: str, overrides: Iterable[str]) -> dict[str, Any]:
         values = read_yaml(source)
     for key, value in settings(overrides):
         put(values, key, value)
-    return values
-
-
-def read_yaml(path: str) -> dict[str, Any]:
-    """The mapping that a YAML file holds.
-
-    Raises:
-        RequestError: The file is missing or is no YAML mapping.
-    """
-    try:
-        values: Any = yaml.safe_load(Path(path).read_text())
-    except OSError as error:
-        raise RequestError(f"cannot read {path}: {error.strerror}") from error
-    except yaml.YAMLError as error:
-        raise RequestError(f"{path} is not valid YAML: {error}") from error
-    if not isinstance(values, dict):
-        raise RequestError(f"{path} must hold keys and values, as in `steps: 1000`")
     return values
 
 

@@ -6,6 +6,8 @@
     <store>/models/<name>/<run>/…                 released weights and their description
     <store>/aliases/<model>/<alias>/…             how an alias moved
     <store>/endpoints/<id>.json                   an endpoint that is served, while it is
+    <store>/keys/<name>.json                      who may ask its endpoints: digests of keys, and limits
+    <store>/jobs/<id>/…                           a request to an endpoint that is answered later
     <store>/mlflow.db                             tracking and registry, where the store is a folder
     <store>/mlflow-artifacts/…                    files that MLflow shows
 
@@ -18,7 +20,6 @@ import hashlib
 import io
 import json
 import os
-import re
 import secrets
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -32,21 +33,6 @@ from genloom.errors import RequestError, StoreError
 from genloom_platform import objects
 
 DEFAULT_STORE = Path.home() / ".genloom" / "store"
-_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
-
-
-def identifier(kind: str, name: str) -> str:
-    """The name itself, where it is an identifier: it becomes a folder, and must never be a path.
-
-    Raises:
-        RequestError: It is not.
-    """
-    if not _NAME.fullmatch(name) or ".." in name:
-        raise RequestError(
-            f"{name!r} is no name for a {kind}: lower-case letters, digits and . _ - are, "
-            f"starting with a letter or digit, at most 100 of them"
-        )
-    return name
 
 
 def default_url() -> str:

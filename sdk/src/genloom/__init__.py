@@ -1,6 +1,6 @@
 """Genloom: write a generator in an afternoon, train it on a cluster, serve it."""
 
-from genloom.client import connect
+from genloom.client import connect, connect_async
 from genloom.data import (
     AudioColumn,
     ClassColumn,
@@ -79,5 +79,6 @@ __all__ = [
     "Value",
     "WrongDataset",
     "connect",
+    "connect_async",
     "load_model",
 ]

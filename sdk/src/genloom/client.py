@@ -1,57 +1,85 @@
 """`connect()`: the platform from team code, with the words of the command line.
 
 studio = genloom.connect()                              # the platform on this machine
+lab = genloom.connect("lab")                            # the platform on a cluster, by its profile
 endpoint = genloom.connect("http://127.0.0.1:8000")     # models that are served somewhere
 endpoint.models["image-vae"].generate(label=3)
 endpoint.models["image-classifier"].predict(image=picture)
+for piece in endpoint.models["text-rnn"].stream(start="Once "): print(piece, end="")
+
+endpoint = genloom.connect_async("http://127.0.0.1:8000")   # the same words with await
+await endpoint.models["image-vae"].generate(label=3)
+
+What both do with an endpoint stands in `asking.py`; here it is sent.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Generator, Iterator, Mapping, Sequence
+from os import PathLike
 from typing import Any, cast
 
-from genloom.errors import EndpointError, UnknownName
-from genloom.platforms import local_platform
-from genloom.predictions import Embedding, Label, Prediction, Ranking, Value
+from genloom import asking
+from genloom.asking import Call, Conversation, Wait
+from genloom.errors import EndpointError, RequestError, UnknownName
+from genloom.platforms import cluster_platform, local_platform
+from genloom.predictions import Prediction
 from genloom.prompt import Prompt
-from genloom.samples import Audio, Image, Notes, Sample, Text
+from genloom.samples import Sample
 
-MEDIA: dict[str, type[Sample]] = {kind.media_type: kind for kind in (Image, Audio, Notes)}
-PREDICTIONS: dict[str, type[Prediction]] = {
-    "label": Label,
-    "value": Value,
-    "embedding": Embedding,
-    "ranking": Ranking,
-}
-MAX_PROMPTS = 256
-"""Prompts that one request to an endpoint may hold; more go in several."""
+Asked = Prompt | Mapping[str, Any]
 
 
-def connect(address: str | None = None, *, key: str | None = None, timeout_s: float = 120) -> Any:
-    """The platform on this machine, or an endpoint.
+def connect(
+    address: str | None = None,
+    *,
+    key: str | None = None,
+    timeout_s: float = 120,
+    plugin: str | PathLike[str] | None = None,
+) -> Any:
+    """The platform on this machine or on a cluster, or an endpoint.
 
     Args:
         address: An endpoint's URL (`http://…`), a store's (`file:///…`, `s3://…`) for the platform
-            on this machine, or None for that platform's own store.
+            on this machine, a cluster's name (its profile's), or None for the platform on this machine.
         key: The endpoint's key, where it asks for one.
         timeout_s: How long an answer of an endpoint may take.
+        plugin: The folder of the team's plugin, which travels to a cluster; the working folder's where None.
 
     Returns:
         An `Endpoint`, or the local platform: `.train(…)`, `.finetune(…)`, `.sweep(…)`, `.evaluate(…)`,
-        `.models`, `.datasets`.
+        `.models`, `.datasets`; on a cluster, `.train(…)`, `.finetune(…)`, `.sweep(…)` and `.serve(…)`, which
+        return at once.
     """
+    if address and "://" not in address:
+        return cluster_platform(address, plugin)
+    if plugin is not None:
+        raise RequestError(
+            f"plugin={plugin!r} travels to a cluster; name one, as in connect('lab', plugin='.')"
+        )
     if address and address.startswith(("http://", "https://")):
         return Endpoint(address, key, timeout_s)
     return local_platform(address)
 
 
+def connect_async(url: str, *, key: str | None = None, timeout_s: float = 120) -> "AsyncEndpoint":
+    """An endpoint, for code that awaits. The arguments are those of `connect`.
+
+    Raises:
+        RequestError: The address is no endpoint's.
+    """
+    if not url.startswith(("http://", "https://")):
+        raise RequestError(f"url = {url!r}: it is no endpoint's address; give http://… or https://…")
+    return AsyncEndpoint(url, key, timeout_s)
+
+
 class Endpoint:
-    """A served platform."""
+    """A served platform. It holds connections open: close it, or use it in a `with`."""
 
     def __init__(self, url: str, key: str | None = None, timeout_s: float = 120) -> None:
         import httpx
 
-        headers = {"Authorization": f"Bearer {key}"} if key else {}
-        self._http = httpx.Client(base_url=url.rstrip("/"), headers=headers, timeout=timeout_s)
+        self._http = httpx.Client(base_url=url.rstrip("/"), headers=_headers(key), timeout=timeout_s)
         self.url = url
 
     @property
@@ -59,27 +87,44 @@ class Endpoint:
         """The models that are served here, by name."""
         return EndpointModels(self)
 
+    def close(self) -> None:
+        """Close its connections."""
+        self._http.close()
+
+    def __enter__(self) -> "Endpoint":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def request(self, method: str, path: str, body: Any = None) -> Any:
-        """Send one request and return the JSON of the answer.
+        """Send one request, again where the endpoint asks for that, and return the JSON of the answer.
 
         Raises:
             EndpointError: No answer came, or one of status 400 and above, or one that is no JSON.
         """
+        return self.talk(asking.fetch(self.url, Call(method, path, body)))
+
+    def talk(self, conversation: Conversation) -> Any:
+        """Send what a conversation asks for, and return what it comes to."""
         import httpx
 
-        try:
-            answer = self._http.request(method, path, json=body)
-        except httpx.HTTPError as error:
-            raise EndpointError(f"{self.url} did not answer: {error}; is it served there?") from error
-        if answer.is_error:
-            raise EndpointError(_message(answer), answer.status_code)
-        try:
-            return answer.json()
-        except ValueError as error:
-            raise EndpointError(
-                f"{self.url} answered no JSON, so it is no Genloom endpoint; check the address",
-                answer.status_code,
-            ) from error
+        came: Any = None
+        while True:
+            try:
+                step = conversation.send(came)
+            except StopIteration as end:
+                return end.value
+            if isinstance(step, Wait):
+                time.sleep(step.seconds)
+                continue
+            try:
+                built = self._http.build_request(step.method, step.path, json=step.body)
+                came = self._http.send(built, stream=step.stream)
+                if step.stream and came.is_error:
+                    came.read()
+            except httpx.HTTPError as error:
+                came = error
 
 
 class EndpointModels(Mapping[str, "EndpointModel"]):
@@ -89,17 +134,19 @@ class EndpointModels(Mapping[str, "EndpointModel"]):
         self._endpoint = endpoint
 
     def __getitem__(self, name: str) -> "EndpointModel":
-        served = list(self)
+        served = self._names()
         if name not in served:
             raise UnknownName("model", name, served, f"served at {self._endpoint.url}")
         return EndpointModel(self._endpoint, name)
 
     def __iter__(self) -> Iterator[str]:
-        listing = self._endpoint.request("GET", "/v1/models")
-        return iter([entry["id"] for entry in listing["data"]])
+        return iter(self._names())
 
     def __len__(self) -> int:
-        return len(list(iter(self)))
+        return len(self._names())
+
+    def _names(self) -> list[str]:
+        return self._endpoint.talk(asking.names(self._endpoint.url))
 
 
 class EndpointModel:
@@ -110,11 +157,7 @@ class EndpointModel:
         self.name = name
 
     def generate(
-        self,
-        prompts: Sequence[Prompt | Mapping[str, Any]] | None = None,
-        *,
-        count: int = 1,
-        **fields: Any,
+        self, prompts: Sequence[Asked] | None = None, *, count: int = 1, **fields: Any
     ) -> list[Sample]:
         """Ask for samples.
 
@@ -124,12 +167,9 @@ class EndpointModel:
             fields: The prompt's fields, as in `label=3`.
         """
         asked = [fields] * count if prompts is None else prompts
-        answers = self._ask("/v1/generate", "samples", asked)
-        return [sample_from_json(item["sample"]) for item in answers]
+        return self._endpoint.talk(asking.generate(self._endpoint.url, self.name, asked))
 
-    def predict(
-        self, prompts: Sequence[Prompt | Mapping[str, Any]] | None = None, **fields: Any
-    ) -> list[Prediction]:
+    def predict(self, prompts: Sequence[Asked] | None = None, **fields: Any) -> list[Prediction]:
         """Ask for predictions.
 
         Args:
@@ -137,48 +177,131 @@ class EndpointModel:
             fields: the fields of one, as in `image=picture`.
         """
         asked = [fields] if prompts is None else prompts
-        return [prediction_from_json(item) for item in self._ask("/v1/predict", "predictions", asked)]
+        return self._endpoint.talk(asking.predict(self._endpoint.url, self.name, asked))
 
-    def _ask(self, path: str, key: str, prompts: Sequence[Prompt | Mapping[str, Any]]) -> list[Any]:
-        answers: list[Any] = []
-        for first in range(0, len(prompts), MAX_PROMPTS):
-            some = [_as_json(prompt) for prompt in prompts[first : first + MAX_PROMPTS]]
-            answer = self._endpoint.request("POST", path, {"model": self.name, "prompts": some})
-            answers += answer[key]
-        return answers
+    def stream(self, prompt: Asked | None = None, **fields: Any) -> Generator[Sample]:
+        """The sample of one prompt in pieces, as they are made; closed, it ends the making.
 
+        Args:
+            prompt: The prompt; or
+            fields: its fields, as in `start="Once "`.
+        """
+        import httpx
 
-def sample_from_json(value: Any) -> Sample:
-    """The sample that an endpoint sent: a string is a text, an object names its media type."""
-    if isinstance(value, str):
-        return Text(value)
-    return MEDIA[value["media_type"]].from_json(value)
-
-
-def prediction_from_json(value: Any) -> Prediction:
-    """The prediction that an endpoint sent; its `kind` tells which."""
-    return PREDICTIONS[value["kind"]].model_validate(value)
-
-
-def _as_json(prompt: Prompt | Mapping[str, Any]) -> dict[str, Any]:
-    if isinstance(prompt, Prompt):
-        return prompt.model_dump(mode="json")
-    return {name: _plain(value) for name, value in prompt.items()}
+        url = self._endpoint.url
+        answer = self._endpoint.talk(
+            asking.stream(url, self.name, fields if prompt is None else prompt)
+        )
+        pieces = asking.Pieces(url)
+        try:
+            for line in answer.iter_lines():
+                yield from pieces.read(line)
+            pieces.end()
+        except httpx.HTTPError as error:
+            raise EndpointError(f"{url} broke the stream off: {error}; ask again") from error
+        finally:
+            answer.close()
 
 
-def _plain(value: Any) -> Any:
-    """A value as JSON knows it: media as they are sent, also within lists and mappings."""
-    if isinstance(value, Sample):
-        return value.to_json()
-    if isinstance(value, Mapping):
-        return {name: _plain(inner) for name, inner in cast(Mapping[str, Any], value).items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(inner) for inner in cast(Sequence[Any], value)]
-    return value
+class AsyncEndpoint:
+    """A served platform, for code that awaits. Close it, or use it in an `async with`."""
+
+    def __init__(self, url: str, key: str | None = None, timeout_s: float = 120) -> None:
+        import httpx
+
+        self._http = httpx.AsyncClient(
+            base_url=url.rstrip("/"), headers=_headers(key), timeout=timeout_s
+        )
+        self.url = url
+
+    @property
+    def models(self) -> "AsyncEndpointModels":
+        """The models that are served here, by name."""
+        return AsyncEndpointModels(self)
+
+    async def close(self) -> None:
+        """Close its connections."""
+        await self._http.aclose()
+
+    async def __aenter__(self) -> "AsyncEndpoint":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def talk(self, conversation: Conversation) -> Any:
+        """Send what a conversation asks for, and return what it comes to."""
+        import httpx
+
+        came: Any = None
+        while True:
+            try:
+                step = conversation.send(came)
+            except StopIteration as end:
+                return end.value
+            if isinstance(step, Wait):
+                await asyncio.sleep(step.seconds)
+                continue
+            try:
+                built = self._http.build_request(step.method, step.path, json=step.body)
+                came = await self._http.send(built, stream=step.stream)
+                if step.stream and came.is_error:
+                    await came.aread()
+            except httpx.HTTPError as error:
+                came = error
 
 
-def _message(answer: Any) -> str:
-    try:
-        return answer.json()["error"]["message"]
-    except (ValueError, KeyError, TypeError):
-        return f"{answer.status_code} {answer.reason_phrase}: {answer.text[:200]}"
+class AsyncEndpointModels:
+    """The models of an endpoint: `endpoint.models["image-vae"]`; a wrong name is told when it is asked."""
+
+    def __init__(self, endpoint: AsyncEndpoint) -> None:
+        self._endpoint = endpoint
+
+    def __getitem__(self, name: str) -> "AsyncEndpointModel":
+        return AsyncEndpointModel(self._endpoint, name)
+
+    async def names(self) -> list[str]:
+        """What is served."""
+        return await self._endpoint.talk(asking.names(self._endpoint.url))
+
+
+class AsyncEndpointModel:
+    """One served model; the arguments are those of `EndpointModel`."""
+
+    def __init__(self, endpoint: AsyncEndpoint, name: str) -> None:
+        self._endpoint = endpoint
+        self.name = name
+
+    async def generate(
+        self, prompts: Sequence[Asked] | None = None, *, count: int = 1, **fields: Any
+    ) -> list[Sample]:
+        """Ask for samples."""
+        asked = [fields] * count if prompts is None else prompts
+        return await self._endpoint.talk(asking.generate(self._endpoint.url, self.name, asked))
+
+    async def predict(self, prompts: Sequence[Asked] | None = None, **fields: Any) -> list[Prediction]:
+        """Ask for predictions."""
+        asked = [fields] if prompts is None else prompts
+        return await self._endpoint.talk(asking.predict(self._endpoint.url, self.name, asked))
+
+    async def stream(self, prompt: Asked | None = None, **fields: Any) -> AsyncGenerator[Sample]:
+        """The sample of one prompt in pieces, as they are made; closed, it ends the making."""
+        import httpx
+
+        url = self._endpoint.url
+        asked = cast(Asked, fields) if prompt is None else prompt
+        answer = await self._endpoint.talk(asking.stream(url, self.name, asked))
+        pieces = asking.Pieces(url)
+        try:
+            async for line in answer.aiter_lines():
+                for piece in pieces.read(line):
+                    yield piece
+            pieces.end()
+        except httpx.HTTPError as error:
+            raise EndpointError(f"{url} broke the stream off: {error}; ask again") from error
+        finally:
+            await answer.aclose()
+
+
+def _headers(key: str | None) -> dict[str, str]:
+    return {"Authorization": f"Bearer {key}"} if key else {}

@@ -6,6 +6,7 @@
     ├── StoreError                 a store that cannot be read or written
     ├── TrainingError              a run that failed while it was training
     ├── EndpointError              an endpoint that refused or failed (carries the HTTP status)
+    ├── ClusterError               a cluster that cannot be reached, or that lost a job
     └── RequestError               exit status 2: what was asked for is wrong, nothing was started
         ├── UnknownName            no generator, dataset, model … of that name; names the nearest
         ├── NameConflict           two packages claim one name
@@ -67,6 +68,10 @@ class EndpointError(GenloomError):
     def __init__(self, message: str, status: int = 0) -> None:
         super().__init__(message)
         self.status = status
+
+
+class ClusterError(GenloomError):
+    """A cluster that cannot be reached, or that did not do what it was asked to."""
 
 
 class RequestError(GenloomError):

@@ -102,7 +102,7 @@ def test_an_answer_of_an_endpoint_leads_there_too(trained):
     (endpoint,) = made.endpoints
     assert names(endpoint)[:2] == [("endpoint", "http://127.0.0.1:8000"), ("model", "namer@1")]
     assert names(endpoint)[-1][0] == "source"
-    renewing.__exit__(None, None, None)
+    renewing.end()
     trained.delete("endpoints")
 
 

@@ -54,7 +54,7 @@ def test_what_an_endpoint_serves_stays_until_its_record_lapses(versions, store, 
     registering.await_file(store, "endpoints/*.json")
     with pytest.raises(RequestError, match=r"http://127\.0\.0\.1:8000 on .* serves it"):
         removal.delete(store, NAME)
-    renewing.__exit__(None, None, None)
+    renewing.end()
     monkeypatch.setattr(presence.lock, "LAPSE_S", 0)
     removal.delete(store, NAME)
     assert store.names("endpoints") == []

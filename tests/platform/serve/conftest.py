@@ -1,5 +1,5 @@
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,29 +8,18 @@ from fastapi.testclient import TestClient
 
 from genloom_platform.serve.app import create_app
 from genloom_platform.serve.keys import Lock
-from genloom_platform.serve.model import Card, Served, served
+from genloom_platform.serve.model import Served, served
 
 sys.path.insert(0, str(Path(__file__).parent))
 
 import serve_toys as toys
+from local_endpoint import LocalBackend, serving
 
 
-class LocalBackend:
-    """The real models, in this process and without batches over requests."""
-
-    def __init__(self, *models: Served) -> None:
-        self._models = {model.loaded.name: model for model in models}
-
-    def models(self) -> Sequence[Card]:
-        return [model.card() for model in self._models.values()]
-
-    async def answer(self, model: str, prompts: Sequence[Any]) -> list[Any]:
-        asked = self._models[model].read(prompts)
-        results = self._models[model].compute(asked)
-        for result in results:
-            if isinstance(result, Exception):
-                raise result
-        return [self._models[model].answer(*pair) for pair in zip(asked, results, strict=True)]
+@pytest.fixture
+def backend_of() -> type[LocalBackend]:
+    """Backends of the given models."""
+    return LocalBackend
 
 
 @pytest.fixture
@@ -62,3 +51,23 @@ def client_of() -> Callable[..., TestClient]:
 @pytest.fixture
 def client(client_of, drawer, counter, brightness) -> TestClient:
     return client_of(drawer, counter, brightness)
+
+
+@pytest.fixture(scope="session")
+def all_models() -> list[Served]:
+    makers = (
+        toys.drawer,
+        toys.counter,
+        toys.brightness,
+        toys.teller,
+        toys.speaker,
+        toys.enlarger,
+        toys.letters,
+    )
+    return [served(make(), 1700000000) for make in makers]
+
+
+@pytest.fixture(scope="session")
+def url(all_models):
+    """A real server in a thread of this process, which serves all toys."""
+    yield from serving(create_app(LocalBackend(*all_models)))

@@ -1,14 +1,14 @@
 """Small real models, registered nowhere."""
 
 import time
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from pydantic import Field
 from torch import nn
 
 import genloom
-from genloom import Image, ImageColumn, PromptError, Text, Value
+from genloom import Audio, Embedding, Image, ImageColumn, PromptError, Text, Value
 
 
 class Drawer(genloom.Generator):
@@ -99,6 +99,133 @@ class Brightness(genloom.Predictor):
         return [Value(value=value) for value in model(batch["image"]).mean((1, 2, 3)).tolist()]
 
 
+class Teller(genloom.Generator):
+    """Spells a start again and again, in another case by its seed, one character after the other.
+
+    "slow" takes 0.05 s for each; "fail0" fails at the first, "fail3" at the fourth; "open?" is answered with
+    how many streams are open in this process.
+    """
+
+    contract = "1.0"
+    makes = Text
+    open_streams: ClassVar[int] = 0
+    """Streams in this process that have begun and not ended."""
+
+    class Prompt(genloom.Prompt):
+        """A text to repeat."""
+
+        start: str = Field(default="abc", max_length=1000)
+        """The text to go on with."""
+        max_chars: int = Field(default=12, ge=1, le=1000)
+        """Characters to write."""
+        temperature: float = Field(default=1, ge=0, le=2)
+
+    def build(self, data):
+        return nn.Identity()
+
+    def prepare(self, row, data):
+        return {}
+
+    def generate(self, model, prompts):
+        return [Text("".join(piece.text for piece in self.stream(model, each))) for each in prompts]
+
+    def stream(self, model, prompt):
+        assert not torch.is_grad_enabled()
+        if prompt.start == "open?":
+            yield Text(str(Teller.open_streams))
+            return
+        Teller.open_streams += 1
+        text = prompt.start.upper() if prompt.seed % 2 else prompt.start
+        try:
+            for index in range(prompt.max_chars):
+                if prompt.start == f"fail{index}":
+                    raise RuntimeError("secret inside")
+                time.sleep(0.05 if prompt.start == "slow" else 0)
+                yield Text(text[index % len(text)] if text else "-")
+        finally:
+            Teller.open_streams -= 1
+
+
+class Speaker(genloom.Generator):
+    """Hums a text: a tone for each character."""
+
+    contract = "1.0"
+    makes = Audio
+
+    class Prompt(genloom.Prompt):
+        """A text to hum."""
+
+        text: str = Field(max_length=1000)
+        """What to hum."""
+        speed: float = Field(default=1, ge=0.25, le=4)
+        """How fast."""
+
+    def build(self, data):
+        return nn.Identity()
+
+    def prepare(self, row, data):
+        return {}
+
+    def generate(self, model, prompts):
+        return [self._hum(prompt) for prompt in prompts]
+
+    def _hum(self, prompt):
+        time_s = torch.arange(int(1600 / prompt.speed)) / 16000
+        tones = [
+            torch.sin(2 * torch.pi * (200 + ord(each) % 100 * 10) * time_s) for each in prompt.text
+        ]
+        return Audio(torch.cat([*tones, torch.zeros(160)])[None].numpy() / 2, 16000)
+
+
+class Enlarger(genloom.Generator):
+    """Makes a picture larger."""
+
+    contract = "1.0"
+    makes = Image
+
+    class Prompt(genloom.Prompt):
+        """A picture to enlarge."""
+
+        image: Image
+        """The picture."""
+        factor: int = Field(default=2, ge=1, le=4)
+        """How many times larger each side becomes."""
+
+    def build(self, data):
+        return nn.Identity()
+
+    def prepare(self, row, data):
+        return {}
+
+    def generate(self, model, prompts):
+        return [
+            Image(each.image.array.repeat(each.factor, axis=0).repeat(each.factor, axis=1))
+            for each in prompts
+        ]
+
+
+class Letters(genloom.Predictor):
+    """Features of a text: how often each of three letters occurs."""
+
+    contract = "1.0"
+    target = "features"
+
+    class Prompt(genloom.Prompt):
+        """A text."""
+
+        text: str = Field(max_length=100_000)
+        """The text."""
+
+    def build(self, data):
+        return nn.Identity()
+
+    def prepare(self, row, data):
+        return {"counts": torch.tensor([float(row["text"].count(each)) for each in "abc"])}
+
+    def predict(self, model, batch):
+        return [Embedding(vector=tuple(counts)) for counts in batch["counts"].tolist()]
+
+
 def _loaded(name: str, trainable: genloom.Trainable, data: Any = None) -> genloom.LoadedModel:
     torch.manual_seed(0)
     return genloom.LoadedModel(name, trainable, trainable.build(data).eval(), data)
@@ -119,3 +246,19 @@ def brightness() -> genloom.LoadedModel:
 
 def broken() -> genloom.LoadedModel:
     raise genloom.GenloomError("the weights are corrupt;\n  train it again")
+
+
+def teller() -> genloom.LoadedModel:
+    return _loaded("teller@4", Teller())
+
+
+def speaker() -> genloom.LoadedModel:
+    return _loaded("speaker@5", Speaker())
+
+
+def enlarger() -> genloom.LoadedModel:
+    return _loaded("enlarger@6", Enlarger())
+
+
+def letters() -> genloom.LoadedModel:
+    return _loaded("letters@7", Letters())

@@ -1,14 +1,21 @@
 """The routes, with real models in this process."""
 
 import asyncio
+import base64
 import json
+import resource
+import struct
+import time
+import zlib
+from http.client import HTTPConnection
 
 import numpy as np
 import pytest
+from local_endpoint import LocalBackend, serving
 
 import genloom
-from genloom_platform.serve import app as app_module
-from genloom_platform.serve import body, guard
+from genloom_platform.serve import asking, body, guard
+from genloom_platform.serve.app import create_app
 
 KEY = "k" * 32
 WHITE = genloom.Image(np.full((4, 4, 3), 255, np.uint8)).to_json()
@@ -230,6 +237,16 @@ def test_a_large_body_is_refused_before_it_is_read_whole(client_of, drawer, monk
     assert read([]) == (413, 11)
 
 
+def test_the_bodies_of_all_requests_are_bounded_together(client_of, drawer, monkeypatch):
+    monkeypatch.setattr(body, "MAX_HELD_BYTES", 2000)
+    client = client_of(drawer)
+    for _ in range(10):  # what a request held is free again after it, also where it was refused
+        assert ask(client, {"seed": 1}, {"seed": 2}).status_code == 200
+        answer = ask(client, *[{"seed": 1}] * 250)
+        assert (answer.status_code, error_of(answer)["code"]) == (503, "overloaded")
+        assert answer.headers["retry-after"] == "1"
+
+
 def test_a_body_that_does_not_arrive_is_given_up(client_of, drawer, monkeypatch):
     monkeypatch.setattr(body, "TIMEOUT_S", 0.01)
 
@@ -241,8 +258,56 @@ def test_a_body_that_does_not_arrive_is_given_up(client_of, drawer, monkeypatch)
     assert (answer.status_code, error_of(answer)["code"]) == (408, "request_timeout")
 
 
+def bomb(side: int) -> str:
+    """A PNG of some hundred bytes that says it is a square of that side."""
+    header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
+    pieces = [(b"IHDR", header), (b"IDAT", zlib.compress(b"\0" * 1000)), (b"IEND", b"")]
+    chunks = [
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        for kind, data in pieces
+    ]
+    return base64.b64encode(b"\x89PNG\r\n\x1a\n" + b"".join(chunks)).decode()
+
+
+@pytest.mark.parametrize("side", [9_000, 50_000])
+def test_a_small_file_that_says_it_is_a_huge_picture_is_not_decoded(client, side):
+    began, before = time.monotonic(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    answer = ask(client, *[{"like": bomb(side)}] * 20)
+    assert answer.status_code == 422
+    assert "pixels" in error_of(answer)["message"]
+    assert time.monotonic() - began < 2
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000
+
+
+def test_a_picture_that_is_cut_short_is_told(client):
+    whole = base64.b64decode(WHITE["data"])
+    answer = ask(client, {"like": base64.b64encode(whole[:45]).decode()})
+    assert answer.status_code == 422
+    assert "not a" in error_of(answer)["message"]
+
+
+def test_a_body_that_trickles_in_is_given_up(all_models, monkeypatch):
+    """Over a real socket: a byte now and then keeps no request alive."""
+    monkeypatch.setattr(body, "TIMEOUT_S", 0.5)
+    server = serving(create_app(LocalBackend(*all_models)))
+    url = next(server)
+    connection = HTTPConnection(url.removeprefix("http://"), timeout=10)
+    connection.putrequest("POST", "/v1/generate/drawer")
+    connection.putheader("Content-Type", "application/json")
+    connection.putheader("Content-Length", "1000")
+    connection.endheaders()
+    began = time.monotonic()
+    for _ in range(4):
+        connection.send(b" ")
+        time.sleep(0.1)
+    answer = connection.getresponse()
+    assert (answer.status, time.monotonic() - began < 2) == (408, True)
+    connection.close()
+    next(server, None)
+
+
 def test_a_model_that_does_not_answer_is_given_up(client_of, drawer, monkeypatch):
-    monkeypatch.setattr(app_module, "ANSWER_TIMEOUT_S", 0.01)
+    monkeypatch.setattr(asking, "ANSWER_TIMEOUT_S", 0.01)
 
     class Slow:
         def models(self):
@@ -384,8 +449,10 @@ def test_a_described_error_is_the_answered_one(client):
     described = client.get("/openapi.json").json()
     for path in described["paths"].values():
         for operation in path.values():
-            assert "422" not in operation["responses"]
-            assert "ErrorAnswer" in json.dumps(operation["responses"]["default"])
+            assert "default" not in operation["responses"]
+            for status in set(operation["responses"]) - {"200"}:
+                assert "ErrorAnswer" in json.dumps(operation["responses"][status])
+                assert "ProblemAnswer" in json.dumps(operation["responses"][status])
 
 
 def test_the_description_asks_for_the_key_where_one_is_set(client_of, drawer):

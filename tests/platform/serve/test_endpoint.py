@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import httpx
 import numpy as np
+import openai
 import psutil
 import pytest
 import ray
@@ -20,8 +22,9 @@ import serve_toys as toys
 
 import genloom
 from genloom.errors import EndpointError, RequestError, UnknownName
-from genloom_platform.serve import keys, launch, presence
+from genloom_platform.serve import keyring, keys, launch, presence
 from genloom_platform.serve.launch import Source
+from genloom_platform.serve.limits import Limits, Rate
 from genloom_platform.serve.model import served
 from genloom_platform.store import Store
 
@@ -30,6 +33,7 @@ SOURCES = [
     Source("drawer@1", toys.drawer, 1700000000),
     Source("counter@2", toys.counter, 1700000000),
     Source("brightness@3", toys.brightness, 1700000000),
+    Source("teller@4", toys.teller, 1700000000),
 ]
 
 
@@ -68,10 +72,25 @@ def http(url):
         yield client
 
 
+def test_a_request_is_answered_later_as_at_once(http, store):
+    body = {"model": "drawer", "prompts": [{"seed": seed} for seed in range(20)]}
+    wrong = {"model": "drawer", "prompts": [{"label": 55}]}
+    assert http.post("/v1/generate?async=true", json=wrong).status_code == 422
+    taken = http.post("/v1/generate?async=true", json=body)
+    assert taken.status_code == 202, taken.text
+    until = time.monotonic() + 60
+    while (job := http.get(taken.headers["location"]).json())["status"] != "succeeded":
+        assert job["status"] in ("queued", "running"), job
+        assert time.monotonic() < until
+        time.sleep(0.1)
+    assert http.get(job["result"]).json() == http.post("/v1/generate", json=body).json()
+    assert len(store.names(f"jobs/{job['id']}/samples")) == 20
+
+
 def test_the_store_tells_which_of_its_models_are_served(url, store):
     (endpoint,) = presence.running(store)
     assert endpoint.url == url
-    assert endpoint.models == ("drawer@1", "counter@2", "brightness@3")
+    assert endpoint.models == ("drawer@1", "counter@2", "brightness@3", "teller@4")
 
 
 @pytest.fixture
@@ -151,7 +170,7 @@ def test_a_wrong_prompt_fails_no_other_request(http):
 
 
 def test_the_client_draws_and_predicts(models):
-    assert list(models) == ["drawer", "counter", "brightness"]
+    assert list(models) == ["drawer", "counter", "brightness", "teller"]
     first, second = models["drawer"].generate(label=3, count=2)
     assert isinstance(first, genloom.Image)
     assert first != second
@@ -213,8 +232,112 @@ def test_a_second_endpoint_on_the_cluster_is_refused(url):
     assert httpx.get(f"{url}/healthz", trust_env=False).is_success
 
 
-def test_a_model_that_dies_is_told_and_started_again(http):
-    """Last in this file with this endpoint: the next request waits until the model is back."""
+def test_openais_own_client_writes_draws_and_streams(url):
+    with openai.OpenAI(base_url=f"{url}/v1", api_key=KEY, max_retries=0) as client:
+        asked = {"model": "teller", "prompt": "xyz", "max_tokens": 5, "seed": 2}
+        assert client.completions.create(**asked).choices[0].text == "xyzxy"
+        events = list(client.completions.create(**asked, stream=True))
+        assert "".join(event.choices[0].text for event in events) == "xyzxy"
+        drawn = client.images.generate(model="drawer", prompt="", extra_body={"seed": 1})
+        assert genloom.Image.from_json(drawn.data[0].b64_json).array.shape == (8, 8, 1)
+        with pytest.raises(openai.AuthenticationError):
+            client.with_options(api_key="wrong").models.list()
+
+
+def test_a_stream_comes_piece_by_piece_and_its_end_is_the_whole_text(models):
+    began = time.monotonic()
+    pieces = models["teller"].stream(start="slow", max_chars=40, seed=2)
+    first = next(pieces)
+    assert time.monotonic() - began < 1.5
+    text = first.text + "".join(piece.text for piece in pieces)
+    assert time.monotonic() - began > 2
+    assert text == "slow" * 10
+    assert models["teller"].generate(start="slow", max_chars=40, seed=2) == [genloom.Text(text)]
+
+
+def test_a_caller_who_goes_in_mid_stream_frees_the_model(http, models):
+    """The toy tells how many of its streams are open in its process."""
+
+    def open_streams() -> str:
+        return models["teller"].generate(start="open?")[0].text
+
+    streams = [models["teller"].stream(start="slow", max_chars=1000) for _ in range(4)]
+    for stream in streams:
+        next(stream)
+    assert open_streams() == "4"
+    for stream in streams:
+        stream.close()
+    deadline = time.monotonic() + 10
+    while (left := open_streams()) != "0" and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert left == "0"
+
+
+def test_a_stream_of_a_wrong_or_failing_prompt_has_a_status(http):
+    for prompt, status in (({"max_chars": -1}, 422), ({"start": "fail0"}, 500)):
+        answer = http.post("/v1/generate/teller?stream=true", json=prompt)
+        assert answer.status_code == status, answer.text
+    answer = http.post("/v1/generate/teller?stream=true", json={"start": "fail3"})
+    assert answer.status_code == 200
+    assert "model_failed" in answer.text
+    assert "secret" not in answer.text
+    assert "[DONE]" not in answer.text
+
+
+def test_a_named_key_counts_within_its_limits_until_it_is_revoked(url, store):
+    limits = Limits(rate=Rate.read("3/h"))
+    headers = {"Authorization": f"Bearer {keyring.add(store, 'team', limits)}"}
+    statuses: list[int] = []
+
+    def until(status: int) -> httpx.Response:
+        deadline = time.monotonic() + 20
+        while True:
+            answer = httpx.get(f"{url}/v1/models", headers=headers, trust_env=False)
+            statuses.append(answer.status_code)
+            if answer.status_code == status:
+                return answer
+            assert time.monotonic() < deadline, statuses
+            time.sleep(0.2)
+
+    until(200)
+    limited = until(429)
+    assert statuses.count(200) == 3
+    assert 1190 <= int(limited.headers["retry-after"]) <= 1200
+    assert "'team' takes 3/h requests" in limited.json()["error"]["message"]
+    keyring.revoke(store, "team")
+    assert until(401).json()["error"]["code"] == "wrong_api_key"
+
+
+def test_an_answer_has_one_id(http):
+    assert http.get("/v1/models", headers={"X-Request-ID": "a-1"}).headers["x-request-id"] == "a-1"
+    assert len(http.get("/v1/models").headers.get_list("x-request-id")) == 1
+
+
+def test_rays_metrics_ports_show_the_endpoints_figures(http):
+    generate(http, "drawer", *[{}] * 3)
+    pages = [f"http://{n['NodeManagerAddress']}:{n['MetricsExportPort']}/metrics" for n in ray.nodes()]
+    wanted = [
+        'ray_genloom_serve_requests_total{.*model="drawer@1".*route="/v1/generate".*status="200"',
+        'ray_genloom_serve_first_byte_seconds_bucket{.*model="drawer@1"',
+        'ray_genloom_serve_batch_size_sum{.*model="drawer@1"',
+        'ray_genloom_serve_samples_total{.*model="drawer@1"',
+        "ray_genloom_serve_in_flight{",
+        'ray_genloom_serve_queue{.*model="drawer@1"',
+        'ray_genloom_serve_refused_total{.*reason="wrong_api_key"',
+    ]
+    httpx.get(f"{http.base_url}/v1/models", headers={"Authorization": "Bearer no"}, trust_env=False)
+    deadline = time.monotonic() + 60
+    while True:
+        text = "\n".join(httpx.get(page, trust_env=False).text for page in pages)
+        missing = [each for each in wanted if not re.search(each, text)]
+        if not missing:
+            return
+        assert time.monotonic() < deadline, missing
+        time.sleep(1)
+
+
+def test_a_request_whose_model_dies_is_answered_when_it_is_back(http):
+    """Last in this file with this endpoint."""
     if not launched_the_cluster:
         pytest.skip("the processes of another's cluster are not ours to end")
     models = [
@@ -225,9 +348,8 @@ def test_a_model_that_dies_is_told_and_started_again(http):
     ending = threading.Timer(0.5, lambda: [each.kill() for each in models])
     ending.start()
     answer = http.post("/v1/generate", json={"model": "counter", "prompts": [{"wait_s": 5}]})
-    assert answer.status_code == 503
-    assert answer.json()["error"]["code"] == "model_stopped"
-    assert answer.headers["retry-after"] == "5"
+    assert answer.is_success, answer.text
+    assert [each.is_running() for each in models] == [False]
     assert generate(http, "counter", {}) == ["1"]
 
 

@@ -1,15 +1,13 @@
 """The key, the lock and the rule of loopback."""
 
-import asyncio
 import os
 import pickle
-import time
 
 import pytest
 
 from genloom.errors import RequestError
 from genloom_platform.serve import keys
-from genloom_platform.serve.keys import Doorkeeper, Lock
+from genloom_platform.serve.keys import Lock
 
 KEY = "0123456789abcdef"
 
@@ -22,24 +20,6 @@ def test_a_lock_opens_to_its_key_alone_and_does_not_hold_it():
     assert KEY.encode() not in pickle.dumps(lock)
     assert repr(lock) == "Lock()"
     assert Lock.of(KEY).digest != lock.digest
-
-
-def test_after_the_right_key_none_costs_much():
-    doorkeeper = Doorkeeper(Lock.of(KEY))
-
-    async def show(*shown: bytes) -> list[bool]:
-        return [await doorkeeper.admits(key) for key in shown]
-
-    assert asyncio.run(show(b"wrong", KEY.encode(), b"wrong", KEY.encode() + b"x", b"")) == [
-        False,
-        True,
-        False,
-        False,
-        False,
-    ]
-    started = time.perf_counter()
-    assert asyncio.run(show(*[b"wrong"] * 1000)) == [False] * 1000
-    assert time.perf_counter() - started < 1
 
 
 @pytest.mark.parametrize(
@@ -62,18 +42,18 @@ def test_a_key_is_kept_from_what_is_started_meanwhile(monkeypatch):
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "localhost", "::1"])
 def test_this_machine_may_be_served_without_a_key(host):
-    keys.check_exposure(host, None)
+    keys.check_exposure(host, False)
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "2001:db8::1"])
 def test_other_machines_may_not(host):
     with pytest.raises(RequestError, match=keys.VARIABLE):
-        keys.check_exposure(host, None)
-    keys.check_exposure(host, KEY)
+        keys.check_exposure(host, False)
+    keys.check_exposure(host, True)
 
 
-@pytest.mark.parametrize("key", [None, KEY])
+@pytest.mark.parametrize("has_key", [False, True])
 @pytest.mark.parametrize("host", ["no-such-host.invalid", ""])
-def test_a_host_without_address_is_refused(host, key):
+def test_a_host_without_address_is_refused(host, has_key):
     with pytest.raises(RequestError, match="no address"):
-        keys.check_exposure(host, key)
+        keys.check_exposure(host, has_key)

@@ -7,8 +7,10 @@ import serve_toys as toys
 
 import genloom_platform
 from genloom.errors import RequestError, UnknownName
-from genloom_platform.serve import keys, launch
+from genloom_platform.serve import application, applications, callers, keyring, keys, launch
 from genloom_platform.serve.launch import Source
+from genloom_platform.serve.limits import Limits
+from genloom_platform.store import Store
 
 DRAWER = Source("drawer@1", toys.drawer, 0)
 
@@ -35,6 +37,24 @@ def test_other_machines_are_not_served_without_a_key(tmp_path, free_port, host):
         launch.start(tmp_path.as_uri(), ["drawer"], host, free_port)
     assert refusal.value.exit_status == 2
     assert not list(tmp_path.iterdir())
+
+
+def test_a_named_key_is_enough_for_other_machines(tmp_path, free_port):
+    keyring.add(Store(tmp_path.as_uri()), "team", Limits())
+    with pytest.raises(UnknownName):  # the next thing that is looked at
+        launch.start(tmp_path.as_uri(), ["drawer"], "0.0.0.0", free_port)
+
+
+@pytest.mark.parametrize(
+    ("host", "key", "asks"),
+    [("127.0.0.1", None, False), ("127.0.0.1", "k" * 16, True), ("0.0.0.0", None, True)],
+)
+def test_the_stores_keys_count_wherever_a_key_is_asked_for(tmp_path, host, key, asks):
+    store = Store(tmp_path.as_uri())
+    door = callers.door(host, key, store.url, ["https://app.example"])
+    assert (door.store is not None) is asks
+    assert (door.lock is not None) is (key is not None)
+    assert door.origins == ("https://app.example",)
 
 
 def test_a_weak_key_is_refused_on_this_machine_too(monkeypatch, free_port):
@@ -76,15 +96,15 @@ def test_an_unknown_model_is_refused(tmp_path, free_port):
         launch.start(tmp_path.as_uri(), ["image-vae"], "127.0.0.1", free_port)
 
 
-def test_the_error_of_a_deployment_is_what_stands_at_its_end():
+def test_the_error_of_a_version_is_what_stands_at_its_end():
     fault = (
         "…\nTraceback:\n  File x\nRuntimeError: cannot load the model: the weights are corrupt; train"
     )
-    assert launch._why({"a@1": fault}) == "a@1 cannot be served: the weights are corrupt; train"
+    assert applications.reason(fault) == "the weights are corrupt; train"
 
 
 def test_the_url_is_one_that_this_machine_reaches():
-    assert launch._url("127.0.0.1", 80) == "http://127.0.0.1:80"
-    assert launch._url("0.0.0.0", 80) == "http://127.0.0.1:80"
-    assert launch._url("::", 80) == "http://[::1]:80"
-    assert launch._url("models.acme.example", 80) == "http://models.acme.example:80"
+    assert application.url("127.0.0.1", 80) == "http://127.0.0.1:80"
+    assert application.url("0.0.0.0", 80) == "http://127.0.0.1:80"
+    assert application.url("::", 80) == "http://[::1]:80"
+    assert application.url("models.acme.example", 80) == "http://models.acme.example:80"

@@ -2,10 +2,12 @@
 
 import numpy as np
 import pytest
+import rollout_toys as toys
 
 import genloom
-from genloom.errors import InvalidConfig, PluginError, PromptError
+from genloom.errors import InvalidConfig, PluginError, PromptError, RequestError
 from genloom_platform.serve import model as model_module
+from genloom_platform.serve import replica
 
 
 def test_a_batch_gives_each_prompt_its_sample(drawer):
@@ -45,3 +47,16 @@ def test_media_are_bounded_as_they_are_in_memory(drawer, monkeypatch):
     assert len(drawer.read([{"like": picture}] * 2)) == 2
     with pytest.raises(InvalidConfig, match=r"prompts\.2: with it the request holds over"):
         drawer.read([{"like": picture}] * 256)
+
+
+def test_a_model_is_warm_before_it_is_asked_and_one_that_fails_is_told(drawer, brightness):
+    warmed: list[int] = []
+    compute = drawer.compute
+    drawer.compute = lambda prompts: warmed.append(len(prompts)) or compute(prompts)
+    replica.warm(drawer)
+    assert warmed == [1]
+    replica.warm(brightness)  # its prompt needs a picture, so there is none of defaults
+    with pytest.raises(
+        RequestError, match=r"fails on the prompt of all defaults \(RuntimeError: it cannot"
+    ):
+        replica.warm(model_module.served(toys.unwarm(), 0))

@@ -3,26 +3,33 @@
 import os
 import signal
 import sys
+from importlib.util import find_spec
 from typing import Annotated
 
 import typer
 
 from genloom.errors import GenloomError
 from genloom_platform.cli import (
+    cluster,
     data,
     doctor,
     evaluate,
     finetune,
     generate,
+    jobs,
+    keys,
     plugins,
     registry,
     runs,
     serve,
+    speed,
+    submit,
     sweep,
     train,
     ui,
 )
 from genloom_platform.cli.screen import complain
+from genloom_platform.jobs import origin
 
 app = typer.Typer(
     help="Train, evaluate and serve generative models on a Ray cluster.",
@@ -41,8 +48,13 @@ app.command("evaluate")(evaluate.evaluate)
 app.add_typer(
     registry.app, name="models", help="Registered models: show, compare, promote, take along."
 )
+registry.app.command("speed")(speed.speed)
 app.command("generate")(generate.generate)
 app.command("serve")(serve.serve)
+app.add_typer(keys.app, name="keys", help="Who may ask an endpoint: add, list, revoke.")
+app.command("submit")(submit.submit)
+app.add_typer(jobs.app, name="jobs", help="Jobs on a cluster: list, status, logs, stop.")
+app.add_typer(cluster.app, name="cluster", help="Clusters: list, show, up, down, status.")
 app.add_typer(plugins.app, name="plugins", help="Generators and predictors: list, check, new.")
 app.command("ui")(ui.ui)
 app.command("doctor")(doctor.doctor)
@@ -62,6 +74,7 @@ def options(
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,  # noqa: ARG001
 ) -> None:
     """Options of all commands."""
+    origin.check_secrets()
     if store:
         os.environ["GENLOOM_STORE"] = store
 
@@ -87,17 +100,24 @@ def main() -> None:
     except Exception as error:
         if "--debug" in arguments:
             raise
+        if isinstance(error, ModuleNotFoundError) and not find_spec("torch"):
+            complain(
+                f"{error.name} is not installed here, so this machine is a cluster's client alone; "
+                f"genloom submit --cluster NAME -- {' '.join(arguments)} runs it there, or "
+                "pip install genloom-platform[engines]"
+            )
+            sys.exit(2)
         complain(f"{type(error).__name__}: {error} (this should not happen; --debug shows where)")
         sys.exit(1)
 
 
 def _global_first(words: list[str]) -> list[str]:
-    """The words with the global options, wherever they stood, before the command."""
+    """The words with the global options, wherever they stood, before the command; those after -- are a job's."""
     first: list[str] = []
     rest: list[str] = []
-    while words:
+    while words and words[0] != "--":
         name = words[0].partition("=")[0]
         taken = 1 if "=" in words[0] else GLOBAL.get(name, 1)
         (first if name in GLOBAL else rest).extend(words[:taken])
         words = words[taken:]
-    return first + rest
+    return first + rest + words

@@ -46,8 +46,8 @@ def import_(
 
     For example: genloom data import imagefolder s3://acme/photos cats split.test=0.1 clean.images.min_side=64
     """
-    from genloom_platform.config import read_yaml
     from genloom_platform.data.imports import import_dataset
+    from genloom_platform.settings import read_yaml
     from genloom_platform.store import Store
 
     settings = [word for word in words or [] if SETTING.match(word)]

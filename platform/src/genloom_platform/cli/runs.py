@@ -1,5 +1,6 @@
 """`genloom runs`: list, show, logs, stop."""
 
+from json import dumps
 from typing import Annotated
 
 import typer
@@ -31,7 +32,10 @@ def list_() -> None:
 
 
 @app.command("show")
-def show(run: Annotated[str, typer.Argument(help="The run's name.")]) -> None:
+def show(
+    run: Annotated[str, typer.Argument(help="The run's name.")],
+    json: Annotated[bool, typer.Option("--json", help="As JSON, for programs.")] = False,
+) -> None:
     """A run's configuration, state and metrics."""
     import yaml
 
@@ -40,6 +44,10 @@ def show(run: Annotated[str, typer.Argument(help="The run's name.")]) -> None:
 
     store = Store()
     found, status = runs.find(store, run), runs.status(store, run)
+    if json:
+        told = {"run": found.model_dump(mode="json"), "status": status.model_dump(mode="json")}
+        typer.echo(dumps(told))
+        return
     saved = checkpoint.committed(store, run)
     ends = [
         f"{a.number}: steps {a.from_step:,} to {a.step:,}, {a.workers} "
@@ -57,7 +65,8 @@ def show(run: Annotated[str, typer.Argument(help="The run's name.")]) -> None:
             ("attempts", "\n".join(ends) or "none has ended yet"),
             ("start", "\n".join(found.start.lines) if found.start else "new weights"),
             ("dataset", found.dataset),
-            ("plugin", f"{found.package} {found.package_version}"),
+            ("plugin", f"{found.package} {found.package_version}{_wheel(found.package_digest)}"),
+            *([("job", found.job)] if found.job else []),
             ("started", f"{found.created_at[:19]} UTC"),
             ("logs", f"{store.url}/runs/{run}/logs"),
             (
@@ -66,6 +75,10 @@ def show(run: Annotated[str, typer.Argument(help="The run's name.")]) -> None:
             ),
         ]
     )
+
+
+def _wheel(digest: str | None) -> str:
+    return f", wheel sha256:{digest[:12]}" if digest else ""
 
 
 @app.command("logs")

@@ -1,36 +1,174 @@
 """`genloom serve`."""
 
 import time
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from genloom_platform.cli.screen import console, say
+from genloom.errors import GenloomError, RequestError
+from genloom_platform.cli.screen import console, pairs, say
+
+if TYPE_CHECKING:
+    from genloom_platform.serve.wanted import Wanted
+    from genloom_platform.store import Store
+
+LOOK_S = 1.0
 
 
 def serve(
     models: Annotated[
-        list[str], typer.Argument(help="Models: name, name@version or name@alias.", metavar="MODEL …")
-    ],
+        list[str] | None,
+        typer.Argument(help="Models: name, name@version or name@alias.", metavar="MODEL …"),
+    ] = None,
     host: Annotated[
-        str, typer.Option(help="The address to listen on; beyond loopback a key is needed.")
-    ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="The port to listen on.", min=1, max=65535)] = 8000,
+        str | None, typer.Option(help="The address to listen on; beyond loopback keys are asked for.")
+    ] = None,
+    port: Annotated[int | None, typer.Option(help="The port to listen on.", min=1, max=65535)] = None,
+    cors: Annotated[
+        list[str] | None,
+        typer.Option(help="Pages of this origin may ask from a browser.", metavar="ORIGIN"),
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="A YAML file that says all of it.", metavar="FILE")
+    ] = None,
+    replicas: Annotated[
+        str | None, typer.Option(help="Of each model: 2, 1-4 with load, 0-4 to zero when idle.")
+    ] = None,
+    cpus: Annotated[float | None, typer.Option(help="CPUs of a replica.", min=0)] = None,
+    gpus: Annotated[float | None, typer.Option(help="GPUs of a replica.", min=0)] = None,
+    precision: Annotated[
+        str | None,
+        typer.Option(help="fp32, bf16 or int8; see genloom models speed.", metavar="PRECISION"),
+    ] = None,
+    compile: Annotated[
+        bool, typer.Option("--compile", help="Compile the networks at the start.")
+    ] = False,
+    canary: Annotated[
+        str | None, typer.Option(help="A version on trial, as in image-vae@7.", metavar="MODEL")
+    ] = None,
+    share: Annotated[str | None, typer.Option(help="Of the requests, to the canary: 5%.")] = None,
+    shadow: Annotated[
+        str | None,
+        typer.Option(help="A version that is asked too, its answers thrown away.", metavar="MODEL"),
+    ] = None,
+    status: Annotated[bool, typer.Option("--status", help="Show what is served, and end.")] = False,
+    as_ray_serve: Annotated[
+        bool, typer.Option("--as-ray-serve", help="Print the file that `serve deploy` takes, and end.")
+    ] = False,
 ) -> None:
     """Serve models over HTTP until Ctrl-C.
 
-    The environment's GENLOOM_API_KEY, where it is set, is the key that callers must show.
+    Where an alias moves, the endpoint goes over to the new version without a failed request.
+
+    Where the environment's GENLOOM_API_KEY is set, or other machines reach the address, callers must show
+    that key or one of the store's (genloom keys).
     """
-    from genloom_platform.serve import launch
     from genloom_platform.store import Store
 
+    if status:
+        _status(Store())
+        return
+    each: dict[str, Any] = {"replicas": replicas, "cpus": cpus, "gpus": gpus}
+    place = {"host": host, "port": port, "cors": cors}
+    place = {name: value for name, value in place.items() if value is not None}
+    speed = {"precision": precision, "compile": compile or None}
+    each["speed"] = {name: value for name, value in speed.items() if value is not None} or None
+    each = {name: value for name, value in each.items() if value is not None}
+    asked = _wanted(models or [], config, each, _trials(canary, share, shadow), place)
+    if as_ray_serve:
+        from genloom_platform.serve import application, keys
+
+        typer.echo(application.as_ray_serve(asked, keys.from_environment()), nl=False)
+        return
+    _serve(asked, Store(asked.store))
+
+
+def _trials(canary: str | None, share: str | None, shadow: str | None) -> dict[str, dict[str, Any]]:
+    if share is not None and canary is None:
+        raise RequestError(f"share = {share}: it is a canary's; name one with --canary")
+    trials: dict[str, dict[str, Any]] = {}
+    if canary:
+        trials["canary"] = {"version": canary} | ({"share": share} if share else {})
+    if shadow:
+        trials["shadow"] = {"version": shadow}
+    return trials
+
+
+def _wanted(
+    models: list[str],
+    config: Path | None,
+    each: dict[str, Any],
+    trials: dict[str, dict[str, Any]],
+    place: dict[str, Any],
+) -> "Wanted":
+    """What the command line says, or the file."""
+    from genloom_platform.serve import wanted
+
+    if config:
+        if models or each or trials:
+            raise RequestError(
+                f"--config {config} says which models are served and how; leave out what is beside it, "
+                f"but for --host, --port and --cors"
+            )
+        return wanted.checked(wanted.read(config).model_dump() | place, str(config))
+    if not models:
+        raise RequestError(
+            "no model was named; name one or more (genloom models list), or --config FILE"
+        )
+    rows = [{"model": model, **each} for model in models]
+    for kind, trial in trials.items():
+        name = trial["version"].partition("@")[0]
+        tried = [row for row in rows if row["model"].partition("@")[0] == name]
+        if not tried:
+            raise RequestError(f"{kind} = {trial['version']}: {name} is not served; name it too")
+        tried[0][kind] = trial
+    return wanted.checked({"models": rows, **place}, "the command line")
+
+
+def _serve(asked: "Wanted", store: "Store") -> None:
+    """Serve until Ctrl-C, and say what changes."""
+    from genloom_platform.serve import launch
+
     with console.status("starting"):
-        url = launch.start(Store().url, models, host=host, port=port)
-    say(f"serving {', '.join(models)} at {url}; its page is {url}/docs; Ctrl-C stops it")
+        url = launch.start_wanted(asked, store)
+    names = ", ".join(model.model for model in asked.models)
+    say(f"serving {names} at {url}; its page is {url}/docs; Ctrl-C stops it")
     try:
-        while True:
-            time.sleep(3600)
+        _say_news()
     except KeyboardInterrupt:
         say("stopping")
     finally:
         launch.stop()
+
+
+def _say_news() -> None:
+    """Say what the endpoint's keeper tells, for ever."""
+    from genloom_platform.serve import launch
+
+    told = 0
+    while True:
+        try:
+            state = launch.state()
+        except GenloomError as error:
+            say(str(error))
+            time.sleep(10 * LOOK_S)
+            continue
+        for number, text in state.news:
+            if number > told:
+                say(f"{time.strftime('%H:%M:%S')} {text}")
+                told = number
+        time.sleep(LOOK_S)
+
+
+def _status(store: "Store") -> None:
+    """What the endpoints of a store tell of themselves."""
+    from genloom_platform.serve import presence
+
+    endpoints = presence.running(store)
+    if not endpoints:
+        say("no endpoint serves models of this store now")
+    for endpoint in endpoints:
+        rows = [("endpoint", endpoint.url), ("since", endpoint.since)]
+        rows += [("answers", route) for route in endpoint.routes]
+        pairs([*rows, *(("happened", text) for text in endpoint.news)])

@@ -1,5 +1,6 @@
 """`genloom sweep` and `genloom sweeps`. The next file to read is `sweep/launch.py`."""
 
+from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -110,7 +111,10 @@ def list_() -> None:
 
 
 @app.command("show")
-def show(name: Name) -> None:
+def show(
+    name: Name,
+    json: Annotated[bool, typer.Option("--json", help="As JSON, for programs.")] = False,
+) -> None:
     """A sweep's state, and its trials, the best first."""
     from genloom_platform.store import Store
     from genloom_platform.sweep import ranking, records
@@ -123,6 +127,11 @@ def show(name: Name) -> None:
         records.trials(store, name),
     )
     config = found.config
+    if json:
+        ended = {trial.model: trial for trial in trials}
+        best = [{"model": model, "metrics": ended[model].metrics} for model in status.best]
+        typer.echo(dumps({"sweep": found.name, "status": status.model_dump(mode="json"), "best": best}))
+        return
     pairs(
         [
             ("sweep", found.name),

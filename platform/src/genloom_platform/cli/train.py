@@ -1,5 +1,6 @@
 """`genloom train`. The next file to read is `train/launch.py`."""
 
+import time
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -38,23 +39,13 @@ def train(
     For example: genloom train image-vae steps=400 --data digits --workers 2
     """
     from genloom_platform import config as configs
-    from genloom_platform.observe.display import Display
     from genloom_platform.store import Store
-    from genloom_platform.train import launch
 
     store = Store()
     if resume:
         if source or overrides or data or workers or name or profile or dry_run:
             raise RequestError("--resume goes on with the run as it was; give no other setting")
-        with Display(store) as display:
-            trained = launch.resume(
-                store,
-                resume,
-                on_start=display.start,
-                on_report=display.report,
-                on_event=display.event,
-            )
-        _tell(trained)
+        _resume(store, resume)
     else:
         if source is None:
             raise RequestError(
@@ -69,18 +60,56 @@ def train(
 
 
 def see_through(store: "Store", config: "RunConfig", name: str | None, dry_run: bool) -> None:
-    """Train as a resolved configuration says, or only show what it would be."""
+    """Train as a resolved configuration says, or only show what it would be.
+
+    The run of a job has the job's name; where the job was started before, its run goes on.
+    """
+    from genloom_platform.jobs import origin
     from genloom_platform.observe.display import Display
-    from genloom_platform.train import launch
+    from genloom_platform.train import launch, runs
 
     if dry_run:
         _preview(store, config)
+        return
+    job = origin.job()
+    name = name or job
+    if job and name and runs.of_job(store, name, job):
+        _again(store, name)
         return
     with Display(store) as display:
         trained = launch.train(
             store,
             config,
             name=name,
+            on_start=display.start,
+            on_report=display.report,
+            on_event=display.event,
+        )
+    _tell(trained)
+
+
+def _again(store: "Store", name: str) -> None:
+    """Go on with the run of a job that is started again, once nothing is left of what wrote it."""
+    from genloom_platform.train import lock, runs
+
+    until = time.monotonic() + 2 * lock.LAPSE_S
+    while lock.holder(store, name) and time.monotonic() < until:
+        time.sleep(1)
+    status = runs.status(store, name)
+    if status.state == "finished":
+        say(f"the run {name} is finished already; model {status.model} is registered")
+        return
+    _resume(store, name)
+
+
+def _resume(store: "Store", name: str) -> None:
+    from genloom_platform.observe.display import Display
+    from genloom_platform.train import launch
+
+    with Display(store) as display:
+        trained = launch.resume(
+            store,
+            name,
             on_start=display.start,
             on_report=display.report,
             on_event=display.event,

@@ -30,7 +30,8 @@ from genloom_platform.data.recipe import Recipe, resolve
 from genloom_platform.data.shards import Writing, Written
 from genloom_platform.data.source import Nothing, explained, open_files
 from genloom_platform.data.splits import Splitting
-from genloom_platform.store import Store, identifier
+from genloom_platform.names import identifier
+from genloom_platform.store import Store
 
 CLUSTER_BYTES = 64 << 20
 """A larger source is read on the cluster; a smaller one is done before a cluster would be up."""

@@ -14,7 +14,8 @@ from pydantic import Field, ValidationError
 import genloom
 from genloom.data import Column, Facts
 from genloom.errors import DataError, UnknownName, WrongDataset
-from genloom_platform.store import Store, identifier
+from genloom_platform.names import identifier
+from genloom_platform.store import Store
 
 
 class Shard(Facts):

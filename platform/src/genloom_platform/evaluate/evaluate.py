@@ -71,9 +71,22 @@ def evaluate_release(
     Raises:
         RequestError: A dataset or split that was named does not exist or fit.
     """
+    return evaluate_network(store, release, *releases.load(store, release), data=data, split=split)
+
+
+def evaluate_network(
+    store: Store,
+    release: Release,
+    trainable: genloom.Trainable,
+    module: Any,
+    facts: Any,
+    *,
+    data: str | None = None,
+    split: str = "test",
+) -> dict[str, float]:
+    """The same of a network that was made of the weights, as one in another precision."""
     import torch
 
-    trainable, module, facts = releases.load(store, release)
     manifest = manifests.load(store, data or release.dataset)
     manifest.facts_for(trainable)
     if data is None and split not in manifest.splits:

@@ -20,7 +20,8 @@ from pydantic import ValidationError
 from genloom.data import Facts
 from genloom.errors import DataError, RequestError, UnknownName
 from genloom_platform.models.registry import Registry, Version
-from genloom_platform.store import Store, identifier
+from genloom_platform.names import identifier
+from genloom_platform.store import Store
 
 DEFAULT = "champion"
 FOLLOW_S = 10.0

@@ -18,7 +18,8 @@ from genloom_platform.models import release as releases
 from genloom_platform.models.database import Client, experiment
 from genloom_platform.models.record import Registered
 from genloom_platform.models.release import Release
-from genloom_platform.store import Store, identifier
+from genloom_platform.names import identifier
+from genloom_platform.store import Store
 
 METRIC, INTERVAL = "metric.", "interval."
 OURS = ("place", "run", "dataset", "parent")

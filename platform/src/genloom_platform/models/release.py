@@ -24,7 +24,8 @@ from genloom_platform.data.manifest import Manifest
 from genloom_platform.models import adapter as adapters
 from genloom_platform.models import cache, inheritance
 from genloom_platform.models.adapter import Adapter
-from genloom_platform.store import Store, identifier
+from genloom_platform.names import identifier
+from genloom_platform.store import Store
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -20,7 +20,8 @@ from genloom_platform.models.archive import BLOCK, CONTENTS, FORMAT, Archive
 from genloom_platform.models.lineage import ORIGIN
 from genloom_platform.models.registry import Registry, Version
 from genloom_platform.models.release import Release
-from genloom_platform.store import Store, identifier
+from genloom_platform.names import identifier
+from genloom_platform.store import Store
 from genloom_platform.train.runs import Run
 
 NAMES = re.compile(

@@ -2,7 +2,8 @@
 
     {"error": {"message": "…", "type": "…", "param": "prompts.0.label", "code": "…"}}
 
-is the shape that clients of OpenAI's API know. The message gives the value, the rule and the remedy;
+is the shape that clients of OpenAI's API know; a caller that accepts `application/problem+json` gets that
+of RFC 9457 instead. The message gives the value, the rule and the remedy;
 it never holds a traceback, a path or a class of the inside.
 """
 
@@ -18,6 +19,7 @@ from genloom.errors import GenloomError, InvalidConfig, Problem, PromptError, Un
 
 INVALID = "invalid_request_error"
 SERVER = "server_error"
+PROBLEM_TYPE = "application/problem+json"
 MAX_PROBLEMS = 20
 """Problems that an answer lists; the rest are counted."""
 MAX_SHOWN = 80
@@ -41,6 +43,21 @@ class ErrorAnswer(BaseModel):
     """The body of every answer of status 400 and above."""
 
     error: ErrorBody
+
+
+class ProblemAnswer(BaseModel, use_attribute_docstrings=True):
+    """The same by RFC 9457, for a caller that accepts `application/problem+json`."""
+
+    type: str = "about:blank"
+    title: str
+    """The status in words."""
+    status: int
+    detail: str
+    """The value, the rule and the remedy."""
+    code: str
+    """The kind of mistake, for programs."""
+    param: str | None
+    """The first part of the request that is wrong."""
 
 
 class Refusal(GenloomError):
@@ -67,10 +84,23 @@ class Refusal(GenloomError):
         self.body = ErrorBody(message=message, type=kind, param=param, code=code)
         self.headers = headers
 
-    def response(self) -> JSONResponse:
-        """The answer."""
-        content = ErrorAnswer(error=self.body).model_dump()
-        return JSONResponse(content, self.status, dict(self.headers or {}))
+    def response(self, accept: str = "") -> JSONResponse:
+        """The answer, in the shape that the header `Accept` of the request asks for."""
+        headers = dict(self.headers or {})
+        if PROBLEM_TYPE in accept.lower():
+            problem = ProblemAnswer(
+                title=http.HTTPStatus(self.status).phrase,
+                status=self.status,
+                detail=self.body.message,
+                code=self.body.code,
+                param=self.body.param,
+            )
+            return JSONResponse(problem.model_dump(), self.status, headers, media_type=PROBLEM_TYPE)
+        return JSONResponse(self.told(), self.status, headers)
+
+    def told(self) -> dict[str, Any]:
+        """The body of the answer, in OpenAI's shape."""
+        return ErrorAnswer(error=self.body).model_dump()
 
 
 def from_prompts(error: InvalidConfig | PromptError) -> Refusal:

@@ -1,4 +1,4 @@
-"""What stands before the routes: the key, the host, how many requests at once, and the last resort.
+"""What stands before the routes: the key and its limits, the host, how many requests at once, the last resort.
 
 It sees a request's headers only, so a stranger is sent away before the body is read.
 """
@@ -6,13 +6,16 @@ It sees a request's headers only, so a stranger is sent away before the body is 
 import logging
 import secrets
 from collections.abc import MutableMapping
+from contextlib import AbstractContextManager, ExitStack
 from typing import Any
 from urllib.parse import urlsplit
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from genloom_platform.serve.callers import Caller, Callers
 from genloom_platform.serve.errors import SERVER, Refusal
-from genloom_platform.serve.keys import VARIABLE, Doorkeeper, is_loopback
+from genloom_platform.serve.keys import VARIABLE, is_loopback
+from genloom_platform.serve.seen import NO_ROUTE, notes_of, place_of
 
 OPEN_PATHS = frozenset({"/healthz", "/docs", "/openapi.json"})
 """What needs no key. Whatever is not listed does, so that a new route is closed until it is."""
@@ -25,9 +28,9 @@ log = logging.getLogger("genloom.serve")
 class Guard:
     """ASGI middleware that turns requests away, and failures into answers."""
 
-    def __init__(self, app: ASGIApp, doorkeeper: Doorkeeper | None) -> None:
+    def __init__(self, app: ASGIApp, callers: Callers | None) -> None:
         self._app = app
-        self._doorkeeper = doorkeeper
+        self._callers = callers
         self._running = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -44,24 +47,31 @@ class Guard:
 
         self._running += 1
         try:
-            await self._check(scope)
-            await self._app(scope, receive, watched)
+            with ExitStack() as asking:  # left with the last byte, or when the caller goes away
+                if place := await self._check(scope):
+                    asking.enter_context(place)
+                await self._app(scope, receive, watched)
         except Exception as error:
+            refusal = error if isinstance(error, Refusal) else _failure(scope, error)
+            notes_of(scope).refused = refusal.body.code
             if started:
                 raise
-            refusal = error if isinstance(error, Refusal) else _failure(scope, error)
-            await refusal.response()(scope, receive, send)
+            accept = dict(scope["headers"]).get(b"accept", b"").decode("latin-1")
+            await refusal.response(accept)(scope, receive, send)
         finally:
             self._running -= 1
 
-    async def _check(self, scope: Scope) -> None:
+    async def _check(self, scope: Scope) -> AbstractContextManager[None] | None:
+        """What lasts as long as the request, where its caller is known."""
         headers = {name.decode("latin-1"): value for name, value in scope["headers"]}
-        if self._doorkeeper is None:
-            _check_host(headers.get("host", b"").decode("latin-1"))
+        if self._callers is None:
+            check_host(headers.get("host", b"").decode("latin-1"))
         if scope["path"] in OPEN_PATHS:
-            return
-        if self._doorkeeper is not None:
-            await _check_key(headers.get("authorization", b""), self._doorkeeper)
+            return None
+        caller = (
+            await _find(headers.get("authorization", b""), self._callers) if self._callers else None
+        )
+        notes_of(scope).key = caller.name if caller else None
         if self._running > MAX_REQUESTS:
             raise Refusal(
                 503,
@@ -71,22 +81,27 @@ class Guard:
                 kind=SERVER,
                 headers={"Retry-After": "1"},
             )
+        return self._callers.asking(caller) if self._callers and caller else None
 
 
-async def _check_key(authorization: bytes, doorkeeper: Doorkeeper) -> None:
-    """Raise Refusal where a request shows no key, or a wrong one."""
+async def _find(authorization: bytes, callers: Callers) -> Caller:
+    """Whose key a request shows; raises Refusal where it shows none, or a wrong one."""
     scheme, _, key = authorization.partition(b" ")
     challenge = {"WWW-Authenticate": "Bearer"}
-    remedy = f"send the header Authorization: Bearer KEY, KEY being the endpoint's {VARIABLE}"
+    remedy = (
+        "send the header Authorization: Bearer KEY, KEY being one that the endpoint's operator gave you"
+    )
     if scheme.lower() != b"bearer" or not key.strip():
         message = f"no key was sent, and this endpoint asks for one; {remedy}"
         raise Refusal(401, "missing_api_key", message, kind="authentication_error", headers=challenge)
-    if not await doorkeeper.admits(key.strip()):
-        message = f"the key that was sent is not this endpoint's; {remedy}"
+    caller = await callers.find(key.strip())
+    if caller is None:
+        message = f"the key that was sent is not one of this endpoint's, or no more; {remedy}"
         raise Refusal(401, "wrong_api_key", message, kind="authentication_error", headers=challenge)
+    return caller
 
 
-def _check_host(host: str) -> None:
+def check_host(host: str) -> None:
     """Raise Refusal where an open endpoint is asked for by a name that is not this machine's own.
 
     A web page in a browser on this machine could else reach it, by a name of its own that it lets
@@ -108,7 +123,8 @@ def _check_host(host: str) -> None:
 def _failure(scope: MutableMapping[str, Any], error: Exception) -> Refusal:
     """An answer that says where to read on, and nothing of the inside."""
     number = secrets.token_hex(4)
-    log.error("failure %s: %s %s", number, scope["method"], scope["path"], exc_info=error)
+    asked = f"{scope['method']} {getattr(scope.get('route'), 'path', NO_ROUTE)}"
+    log.error("failure %s: %s, request %s: %s", number, asked, notes_of(scope).id, place_of(error))
     return Refusal(
         500,
         "internal_error",

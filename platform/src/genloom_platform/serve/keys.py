@@ -3,11 +3,9 @@
 The key comes from the environment, never from a command line (which every user of a machine can
 read) and never out of this process: the replicas get a salted scrypt digest of it. A key that a
 person made up may be guessed from a plain SHA-256 of it; scrypt makes each guess cost about 50 ms and
-16 MiB. So that this is not the price of each request, a process remembers the one key that was right
-as a digest under a secret that it drew itself (`Doorkeeper`).
+16 MiB. So that this is not the price of each request, see `callers.py`; for more keys, `keyring.py`.
 """
 
-import asyncio
 import hashlib
 import hmac
 import ipaddress
@@ -43,29 +41,6 @@ class Lock:
         return hmac.compare_digest(_scrypt(key, self.salt), self.digest)
 
 
-class Doorkeeper:
-    """Compares the keys that callers show with a lock, in one process."""
-
-    def __init__(self, lock: Lock) -> None:
-        self._lock = lock
-        self._secret = secrets.token_bytes(32)
-        self._right: bytes | None = None
-        self._turn = asyncio.Lock()
-
-    async def admits(self, key: bytes) -> bool:
-        """Whether a key is the right one.
-
-        Only until the right key was shown once does an answer take scrypt's time, and then one
-        after the other, so that wrong keys cannot take all processors and memory.
-        """
-        shown = hmac.digest(self._secret, key, "sha256")
-        if self._right is None:
-            async with self._turn:
-                if self._right is None and await asyncio.to_thread(self._lock.opens, key):
-                    self._right = shown
-        return self._right is not None and hmac.compare_digest(shown, self._right)
-
-
 def from_environment() -> str | None:
     """The key that the environment sets, or None where it sets none.
 
@@ -97,13 +72,21 @@ def withheld() -> Generator[None]:
             os.environ[VARIABLE] = key
 
 
-def check_exposure(host: str, key: str | None) -> None:
-    """Raise RequestError where other machines could reach an endpoint that asks for no key."""
-    alone = all(map(is_loopback, _addresses(host)))
-    if key is None and not alone:
+def is_exposed(host: str) -> bool:
+    """Whether other machines could reach an endpoint there.
+
+    Raises:
+        RequestError: The host has no address.
+    """
+    return not all(map(is_loopback, _addresses(host)))
+
+
+def check_exposure(host: str, has_key: bool) -> None:
+    """Raise RequestError where other machines could reach an endpoint that knows no key."""
+    if is_exposed(host) and not has_key:
         raise RequestError(
             f"host = {host}: other machines can reach it, and without a key anyone there could use "
-            f"the models; {HINT}, or serve on 127.0.0.1"
+            f"the models; genloom keys add NAME, or {HINT}, or serve on 127.0.0.1"
         )
 
 

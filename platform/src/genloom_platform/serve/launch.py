@@ -1,59 +1,78 @@
 """Starting and stopping an endpoint: everything is checked first, then Ray Serve is given the models."""
 
-import functools
 import logging
 import socket
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from datetime import datetime
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
-from genloom import LoadedModel
 from genloom.errors import GenloomError, RequestError
 from genloom_platform import cluster
-from genloom_platform.models import loading
-from genloom_platform.models.registry import Registry
-from genloom_platform.serve import keys
-from genloom_platform.serve.keys import Lock
+from genloom_platform.serve import keyring, keys, plan, wanted
+from genloom_platform.serve.callers import door
 from genloom_platform.serve.presence import Announcement
+from genloom_platform.serve.sources import Given, Registered, Shelf, Source, targets
+from genloom_platform.serve.wanted import Wanted
 from genloom_platform.store import Store
 
-APP = "genloom"
+if TYPE_CHECKING:
+    from genloom_platform.serve.memory import State
+
 START_TIMEOUT_S = 600
 """How long the models may take to load."""
 STOP_TIMEOUT_S = 60
-REQUEST_TIMEOUT_S = 400
-"""When Serve's proxy gives a request up; the gateway does before, in words (`app.ANSWER_TIMEOUT_S`)."""
+SILENT_S = 30.0
+"""A keeper that has told nothing for so long is being started again."""
 POLL_S = 0.1
+OWN_CPUS = 0.2
+"""Of the gateway and the keeper."""
 
 
-@dataclass(frozen=True)
-class Source:
-    """A model to serve."""
-
-    name: str
-    """`name@version`."""
-    load: Callable[[], LoadedModel]
-    """Called in the model's own process."""
-    created: int
-    """When it was released, in Unix time."""
-    run: str | None = None
-    """The run that made it."""
-
-
-def start(store_url: str, references: Sequence[str], host: str = "127.0.0.1", port: int = 8000) -> str:
+def start(
+    store_url: str,
+    references: Sequence[str],
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    origins: Sequence[str] = (),
+) -> str:
     """Serve registered models; returns when the endpoint answers.
 
-    The key that callers must send is the environment's GENLOOM_API_KEY, where that is set. It has to
-    be set for a host that other machines reach.
+    Where an alias among the references moves, the endpoint follows it. Callers must send a key where the
+    environment's GENLOOM_API_KEY is set, or other machines reach the host: that key, or one of the store's. On
+    such a host there has to be one of them at least.
 
     Args:
         store_url: The store whose registry holds the models.
-        references: `name`, `name@version` or `name@alias`. What an alias means now is served, also
-            after it moves.
+        references: `name`, `name@version` or `name@alias`.
         host: The address to listen on.
         port: The port to listen on.
+        origins: Pages in browsers that may ask, as in `https://app.acme.example`.
+
+    Returns:
+        The endpoint's URL.
+
+    Raises:
+        RequestError: As of `start_wanted`.
+        GenloomError: As of `start_wanted`.
+    """
+    return start_wanted(_wanted(references, host, port, origins), Store(store_url))
+
+
+def start_sources(
+    sources: Sequence[Source],
+    host: str,
+    port: int,
+    store: Store | None = None,
+    origins: Sequence[str] = (),
+) -> str:
+    """Serve models from wherever they come; otherwise as `start`. It is told in the store, where one is given."""
+    check(host, port, store)
+    shelf = Given({each.name: each for each in sources})
+    return start_shelf(_wanted([each.name for each in sources], host, port, origins), shelf, store)
+
+
+def start_wanted(asked: Wanted, store: Store) -> str:
+    """Serve what is wanted of a store's models; returns when the endpoint answers. For the keys see `start`.
 
     Returns:
         The endpoint's URL.
@@ -62,31 +81,73 @@ def start(store_url: str, references: Sequence[str], host: str = "127.0.0.1", po
         RequestError: The host, the port, the key or a model is wrong; nothing was started.
         GenloomError: A model cannot be loaded, or the cluster not be reached.
     """
-    check(host, port)
-    store = Store(store_url)
-    return start_sources(sources(store, references), host, port, store)
+    check(asked.host, asked.port, store)
+    shelf = Registered(store.url)
+    shelf.check(reference for each in asked.models for reference in each.references)
+    return start_shelf(asked, shelf, store)
 
 
-def sources(store: Store, references: Sequence[str]) -> list[Source]:
-    """Registered models, each pinned to the version that its reference means now.
+def start_shelf(asked: Wanted, shelf: Shelf, store: Store | None = None) -> str:
+    """Serve what is wanted of the models of a shelf; otherwise as `start_wanted`."""
+    check(asked.host, asked.port, store)
+    found, sources = targets(asked, shelf)
+    _check_distinct([target.stable for target in found])
+    key = keys.from_environment()
+    with keys.withheld():
+        serve = _connect(asked)
+    from genloom_platform.serve import application, applications
+
+    url = application.url(asked.host, asked.port)
+    said = Announcement(store=store.url, url=url) if store else None
+    admitted = door(asked.host, key, store.url if store else None, asked.cors)
+    try:
+        _listen(serve, asked.host, asked.port)
+        bound = application.endpoint(asked, shelf, admitted, said)
+        target = serve.RunTarget(target=bound, name=applications.GATEWAY, route_prefix="/")
+        # The versions at once with it, and not by the keeper, so that they need not wait for that.
+        versions = [
+            applications.application(sources[version], served)
+            for version, served in plan.needed(found).items()
+        ]
+        applications.start([target, *versions])
+        _await_versions(serve)
+        _await_answer(url, key)
+    except BaseException:
+        stop()
+        raise
+    return url
+
+
+def state() -> "State":
+    """How the endpoint of this process's cluster is.
 
     Raises:
-        UnknownName: There is no such model.
-        PluginError: A model's plugin is not installed.
+        GenloomError: Its keeper does not answer now.
     """
-    registry = Registry(store)
-    found: list[Source] = []
-    for version in map(registry.find, references):
-        version.release.trainable()
-        load = functools.partial(loading.load_version, store, version)
-        created = int(datetime.fromisoformat(version.release.created_at).timestamp())
-        found.append(Source(version.full_name, load, created, version.run))
-    return found
+    from genloom_platform.serve import memory
+
+    told = memory.look()
+    if told is None or time.time() - told.at > SILENT_S:
+        raise GenloomError("the endpoint's keeper does not answer; it is started again")
+    return told
 
 
-def check(host: str, port: int) -> None:
-    """Raise RequestError where an endpoint cannot or must not listen there."""
-    keys.check_exposure(host, keys.from_environment())
+def _wanted(references: Sequence[str], host: str, port: int, origins: Sequence[str] = ()) -> Wanted:
+    if not references:
+        raise RequestError("no model was named; name one or more (genloom models list)")
+    _check_distinct(references)
+    values = {"models": list(references), "host": host, "port": port, "cors": list(origins)}
+    return wanted.checked(values, "the endpoint")
+
+
+def _check_distinct(names: Sequence[str]) -> None:
+    if len(set(names)) < len(names):
+        raise RequestError(f"models = {', '.join(names)}: one is named twice; name each once")
+
+
+def check(host: str, port: int, store: Store | None = None) -> None:
+    """Raise RequestError where an endpoint of a store cannot or must not listen there."""
+    keyring.check_exposure(host, keys.from_environment(), store)
     if not 1 <= port <= 65535:
         raise RequestError(f"port = {port}: there is no such port; give 1 to 65535")
     family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
@@ -100,29 +161,6 @@ def check(host: str, port: int) -> None:
                 f"port = {port}: cannot listen on {host}:{port} ({error.strerror}); "
                 f"choose another port, or end what uses it"
             ) from error
-
-
-def start_sources(sources: Sequence[Source], host: str, port: int, store: Store | None = None) -> str:
-    """Serve models from wherever they come; otherwise as `start`. It is told in the store, where one is given."""
-    check(host, port)
-    names = [source.name for source in sources]
-    if not names:
-        raise RequestError("no model was named; name one or more (genloom models list)")
-    if len(set(names)) < len(names):
-        raise RequestError(f"models = {', '.join(names)}: one is named twice; name each once")
-    key = keys.from_environment()
-    url = _url(host, port)
-    said = Announcement(store=store.url, url=url, models=tuple(names)) if store else None
-    with keys.withheld():
-        serve = _connect(len(sources))
-    try:
-        _listen(serve, host, port)
-        _deploy(serve, sources, Lock.of(key) if key else None, said)
-        _await_answer(url, key)
-    except BaseException:
-        stop()
-        raise
-    return url
 
 
 def stop() -> None:
@@ -150,11 +188,9 @@ def stop() -> None:
     _quiet_serve().shutdown()  # forgets the connection to it
 
 
-def _connect(num_models: int) -> Any:
+def _connect(asked: Wanted) -> Any:
     """Ray's serve module, in a process that is connected to a cluster that serves nothing yet."""
-    from genloom_platform.serve.replica import GATEWAY_CPUS, MODEL_CPUS
-
-    cluster.connect(GATEWAY_CPUS + num_models * MODEL_CPUS)
+    cluster.connect(OWN_CPUS + asked.cpus)
     serve = _quiet_serve()
     if serve.status().proxies:
         raise RequestError(
@@ -171,35 +207,6 @@ def _quiet_serve() -> Any:
     return serve
 
 
-def _deploy(
-    serve: Any, sources: Sequence[Source], lock: Lock | None, said: Announcement | None
-) -> None:
-    """Start the deployments, and wait until all run.
-
-    Raises:
-        GenloomError: A model cannot be loaded, or there is no room for it.
-    """
-    from genloom_platform.serve.replica import Gateway, ModelReplica
-
-    models: list[Any] = [
-        ModelReplica.options(name=source.name).bind(source.load, source.created, source.run)
-        for source in sources
-    ]
-    target = serve.RunTarget(target=Gateway.bind(lock, said, *models), name=APP, route_prefix="/")
-    serve.run_many([target], wait_for_applications_running=False)
-    deadline = time.monotonic() + START_TIMEOUT_S
-    while (state := serve.status().applications[APP]).status != "RUNNING":
-        faults = {name: each.message for name, each in state.deployments.items() if each.message}
-        if state.status == "DEPLOY_FAILED":
-            raise GenloomError(_why(faults) or f"the endpoint cannot start: {state.message}")
-        if time.monotonic() > deadline:
-            raise GenloomError(
-                f"the endpoint did not start in {START_TIMEOUT_S} s: {_why(faults) or state.message}; "
-                f"genloom doctor shows what the cluster has free"
-            )
-        time.sleep(POLL_S)
-
-
 def _listen(serve: Any, host: str, port: int) -> None:
     """Start Serve's proxy, on the cluster's head.
 
@@ -207,6 +214,8 @@ def _listen(serve: Any, host: str, port: int) -> None:
         GenloomError: It cannot listen there: `check` looked on this machine, and a moment earlier.
     """
     from ray.exceptions import RayError
+
+    from genloom_platform.serve.application import REQUEST_TIMEOUT_S
 
     http_options = {"host": host, "port": port, "request_timeout_s": REQUEST_TIMEOUT_S}
     try:
@@ -216,26 +225,40 @@ def _listen(serve: Any, host: str, port: int) -> None:
         raise GenloomError(f"the endpoint cannot start: {reason}; choose another port") from error
 
 
-def _why(faults: dict[str, str]) -> str:
-    """Why deployments do not run: of a traceback, what the exception at its end says."""
-    from genloom_platform.serve.replica import CAUSE
+def _await_versions(serve: Any) -> None:
+    """Wait until all that is wanted answers.
 
-    reasons = {name: fault.strip().rpartition("\n")[2] for name, fault in faults.items()}
-    return "; ".join(
-        f"{name} cannot be served: {reason.rpartition(CAUSE)[2]}" for name, reason in reasons.items()
-    )
+    Raises:
+        GenloomError: A model cannot be loaded, or there is no room for it.
+    """
+    from genloom_platform.serve import memory
+    from genloom_platform.serve.applications import GATEWAY
 
-
-def _url(host: str, port: int) -> str:
-    """Where this machine reaches an endpoint that listens on a host."""
-    here = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
-    return f"http://[{here}]:{port}" if ":" in here else f"http://{here}:{port}"
+    deadline = time.monotonic() + START_TIMEOUT_S
+    reached = False
+    while True:
+        own = serve.status().applications[GATEWAY]
+        if own.status == "DEPLOY_FAILED":
+            raise GenloomError(f"the endpoint cannot start: {own.message}")
+        reached = reached or own.status == "RUNNING"
+        known = memory.look() if reached else None
+        if known and known.faults:
+            raise GenloomError("; ".join(known.faults))
+        if known and known.ready:
+            return
+        if time.monotonic() > deadline:
+            why = "; ".join(known.slow) if known else own.message
+            raise GenloomError(
+                f"the endpoint did not start in {START_TIMEOUT_S} s: {why}; "
+                f"genloom doctor shows what the cluster has free"
+            )
+        time.sleep(POLL_S)
 
 
 def _await_answer(url: str, key: str | None) -> None:
     """Wait until the endpoint answers, with the key where it asks for one.
 
-    The gateway then has seen the right key, and a wrong one costs it next to nothing (`Doorkeeper`).
+    The gateway then has seen the right key, and a wrong one costs it next to nothing (`Callers`).
     """
     import httpx
 
@@ -246,7 +269,8 @@ def _await_answer(url: str, key: str | None) -> None:
         while True:
             try:
                 answers = [client.get("/healthz"), client.get("/v1/models")]
-                if all(answer.is_success for answer in answers):
+                # Without a key at hand, that it asks for one is an answer.
+                if all(each.is_success or (not key and each.status_code == 401) for each in answers):
                     return
                 last = answers[-1].text[:200]
             except httpx.HTTPError as error:

@@ -4,20 +4,40 @@ It knows neither HTTP nor Ray. `replica.py` runs one in a process of its own.
 """
 
 import re
+import types
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from pydantic import BaseModel, ValidationError
 
-from genloom import Audio, Generator, Image, LoadedModel, Predictor, Prompt, Row, Sample, Text
+from genloom import (
+    Audio,
+    Generator,
+    Image,
+    LoadedModel,
+    Predictor,
+    Prompt,
+    Row,
+    RunningBatch,
+    Sample,
+    Text,
+)
 from genloom.errors import InvalidConfig, PluginError, Problem, PromptError
 from genloom.problems import problems_of
 from genloom_platform.serve.errors import listed
+from genloom_platform.serve.fields import PromptField, fields_of
+
+if TYPE_CHECKING:
+    from genloom_platform.serve.engine import Engine
 
 MAX_MEDIA_BYTES = 256 << 20
 """Decoded media that one request may hold: a small file can claim to be a large picture."""
+
+
+class Pinned(str):
+    """`name@version` where a request named it so: no other version may answer in its place."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +57,17 @@ class Card:
     """The JSON schema of its prompt; what it refers to lies under `#/components/schemas/`."""
     definitions: dict[str, dict[str, Any]]
     """The schemas that it refers to, by their names there."""
+    fields: Mapping[str, PromptField]
+    """The fields of its prompt by name."""
+    running: bool = False
+    """Whether prompts can join its batches while these run."""
+    pinned: bool = False
+    """Whether a request named this very version."""
+
+    @property
+    def address(self) -> str:
+        """What a backend is asked for."""
+        return Pinned(self.full_name) if self.pinned else self.full_name
 
     @property
     def full_name(self) -> str:
@@ -60,7 +91,28 @@ class Served(ABC):
         )
         definitions = {prefix + key: value for key, value in schema.pop("$defs", {}).items()}
         kind = "generator" if isinstance(self, ServedGenerator) else "predictor"
-        return Card(name, version, kind, self._makes(), self._created, self._run, schema, definitions)
+        fields = fields_of(self.loaded.trainable.Prompt)
+        return Card(
+            name,
+            version,
+            kind,
+            self._makes(),
+            self._created,
+            self._run,
+            schema,
+            definitions,
+            fields,
+            self.running,
+        )
+
+    @property
+    def running(self) -> bool:
+        """Whether prompts can join its batches while these run."""
+        return False
+
+    def engine(self) -> "Engine | None":
+        """What makes the samples in such batches."""
+        return None
 
     def read(self, given: Sequence[Any]) -> list[Prompt]:
         """Prompts from JSON, each checked.
@@ -86,6 +138,17 @@ class Served(ABC):
         if problems:
             raise InvalidConfig(f"the request to {self.loaded.name}", listed(problems))
         return prompts
+
+    def settle(self, given: Sequence[Any]) -> list[Any]:
+        """Prompts as they came, checked, each with its seed: answered later, they give the same.
+
+        Raises:
+            InvalidConfig: As `read`.
+        """
+        return [
+            {**value, "seed": prompt.seed}
+            for value, prompt in zip(given, self.read(given), strict=True)
+        ]
 
     def compute(self, prompts: Sequence[Prompt]) -> list[Any]:
         """A batch of prompts through the network; in the place of each its result, or its exception.
@@ -137,9 +200,45 @@ class ServedGenerator(Served):
 
     def answer(self, prompt: Prompt, result: Sample) -> Any:
         """The sample, and the prompt that it is of: with its seed and defaults, without its media."""
+        return self.head(prompt) | {"sample": result.to_json()}
+
+    def head(self, prompt: Prompt) -> dict[str, Any]:
+        """What an answer tells of a prompt: its seed, and itself with its defaults, without its media."""
         media = {name for name, value in prompt if any(_samples_in(value))}
-        echo = prompt.model_dump(mode="json", exclude=media)
-        return {"seed": prompt.seed, "prompt": echo, "sample": result.to_json()}
+        return {"seed": prompt.seed, "prompt": prompt.model_dump(mode="json", exclude=media)}
+
+    def engine(self) -> "Engine | None":
+        """See `Served`."""
+        from genloom_platform.serve.engine import Engine
+
+        if not self.running:
+            return None
+        trainable, module = cast(Generator, self.loaded.trainable), self.loaded.module
+        return Engine(lambda: cast(RunningBatch, trainable.running(module)))
+
+    @property
+    def running(self) -> bool:
+        """See `Served`."""
+        import torch
+
+        with torch.inference_mode():
+            return cast(Generator, self.loaded.trainable).running(self.loaded.module) is not None
+
+    def pieces(self, prompt: Prompt) -> Iterator[Any]:
+        """The sample of a prompt in pieces, each as JSON; closed, it makes no more of them."""
+        import torch
+
+        made = iter(cast(Generator, self.loaded.trainable).stream(self.loaded.module, prompt))
+        try:
+            while True:
+                with torch.inference_mode():  # not around a yield: the mode belongs to the thread
+                    piece = next(made, None)
+                if piece is None:
+                    return
+                yield piece.to_json()
+        finally:
+            if isinstance(made, types.GeneratorType):
+                made.close()
 
     def _compute(self, prompts: Sequence[Any]) -> Sequence[Any]:
         return cast(Generator, self.loaded.trainable).generate(self.loaded.module, prompts)
@@ -158,7 +257,8 @@ class ServedPredictor(Served):
     def _compute(self, prompts: Sequence[Any]) -> Sequence[Any]:
         predictor = cast(Predictor, self.loaded.trainable)
         examples = [predictor.prepare(_row(prompt), self.loaded.data) for prompt in prompts]
-        return predictor.predict(self.loaded.module, predictor.collate(examples))
+        batch = _placed(predictor.collate(examples), self.loaded.module)
+        return predictor.predict(self.loaded.module, batch)
 
     def _makes(self) -> str:
         return cast(Predictor, self.loaded.trainable).target
@@ -170,10 +270,28 @@ def served(loaded: LoadedModel, created: int, run: str | None = None) -> Served:
     return kind(loaded, created, run)
 
 
+def whole(pieces: Sequence[Sample]) -> Sample:
+    """The sample that pieces make: a text's are joined; of others the last one is the sample."""
+    if isinstance(pieces[0], Text):
+        return Text("".join(map(str, pieces)))
+    return pieces[-1]
+
+
 def _row(prompt: Prompt) -> Row:
     """A prompt as a row of the dataset: what it leaves open is missing there."""
     values = {name: value for name, value in prompt if value is not None and name != "seed"}
     return Row(values, (prompt.seed,))
+
+
+def _placed(batch: Mapping[str, Any], module: Any) -> Mapping[str, Any]:
+    """A batch on the device of a module's weights."""
+    weight = next(module.parameters(), None)
+    if weight is None or weight.device.type == "cpu":
+        return batch
+    return {
+        name: value.to(weight.device) if hasattr(value, "to") else value
+        for name, value in batch.items()
+    }
 
 
 def _samples_in(value: Any) -> Iterator[Sample]:

@@ -6,9 +6,9 @@ endpoints/<id>.json     its models, its address, who holds it
 import os
 import secrets
 import socket
+import threading
 import time
 from contextlib import suppress
-from typing import Any
 
 from pydantic import ValidationError
 
@@ -27,8 +27,12 @@ class Endpoint(Facts):
     """`name@version` of each."""
     since: str
     """UTC, ISO 8601."""
+    routes: tuple[str, ...] = ()
+    """Which version answers for which model, and what is on trial, in words."""
+    news: tuple[str, ...] = ()
+    """What changed last, in words."""
     holder: lock.Holder
-    """The process that answers its requests."""
+    """The process that keeps it as it is wanted."""
 
 
 class Announcement(Facts):
@@ -37,25 +41,53 @@ class Announcement(Facts):
     store: str
     """The store's URL."""
     url: str
-    models: tuple[str, ...]
+    models: tuple[str, ...] = ()
+    routes: tuple[str, ...] = ()
+    news: tuple[str, ...] = ()
 
 
-def announce(said: Announcement) -> Any:
-    """Renew a record in the store while this process runs, in a thread; returns what holds the thread."""
-    store, token = Store(said.store), secrets.token_hex(8)
-    since = time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime())
+class Presence:
+    """An endpoint's record, renewed in a thread while this process runs."""
 
-    def renew() -> None:
-        me = lock.Holder(token=token, host=socket.gethostname(), process=os.getpid(), at=time.time())
-        record = Endpoint(url=said.url, models=said.models, since=since, holder=me)
-        with suppress(
-            StoreError
-        ):  # an endpoint goes on where its store is away; the next renewal tells again
-            store.write(f"endpoints/{token}.json", record.model_dump_json(indent=1).encode())
+    def __init__(self, said: Announcement, token: str, since: float) -> None:
+        self._store, self._token = Store(said.store), token
+        self._since = time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime(since))
+        self._said, self._turn = said, threading.Lock()
+        self._renewing = repeating(self._renew, lock.RENEW_S)
+        self._renewing.__enter__()
 
-    renewing = repeating(renew, lock.RENEW_S)
-    renewing.__enter__()
-    return renewing
+    def tell(self, said: Announcement) -> None:
+        """Write what is so now, where it is not so already."""
+        if said != self._said:
+            self._said = said
+            self._renew()
+
+    def end(self) -> None:
+        """Renew it no more."""
+        self._renewing.__exit__(None, None, None)
+
+    def _renew(self) -> None:
+        me = lock.Holder(
+            token=self._token, host=socket.gethostname(), process=os.getpid(), at=time.time()
+        )
+        said = self._said.model_dump(exclude={"store"})
+        record = Endpoint(**said, since=self._since, holder=me)
+        # An endpoint goes on where its store is away; the next renewal tells again.
+        with self._turn, suppress(StoreError):
+            self._store.write(
+                f"endpoints/{self._token}.json", record.model_dump_json(indent=1).encode()
+            )
+
+
+def announce(said: Announcement, token: str | None = None, since: float | None = None) -> Presence:
+    """Tell of an endpoint in its store.
+
+    Args:
+        said: What to tell.
+        token: Names the record; one of its own where None is given.
+        since: When it was started, in Unix time; now where None is given.
+    """
+    return Presence(said, token or secrets.token_hex(8), since or time.time())
 
 
 def running(store: Store) -> list[Endpoint]:

@@ -1,36 +1,49 @@
-"""The deployments of an endpoint: one process for each model, and one, the gateway, for the routes.
+"""A version of a model in processes of its own, and how they are reached.
 
-A request goes from Serve's HTTP proxy to the Gateway (`app.py`), and from there to a ModelReplica,
-where it shares batches with others (`model.py`).
+A request goes from Serve's HTTP proxy to the Gateway (`gateway.py`, `app.py`), and from there to a
+ModelReplica, where it shares batches with others (`model.py`).
 """
 
 import asyncio
 import logging
 import secrets
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from contextlib import aclosing
+from typing import Any, cast
 
-from fastapi import FastAPI
 from ray import serve
 from ray.exceptions import RayActorError
 from ray.serve.handle import DeploymentHandle
 
-from genloom import LoadedModel, Prompt
-from genloom.errors import GenloomError, InvalidConfig, PromptError
-from genloom_platform.serve.app import create_app
+from genloom import LoadedModel, Prompt, Sample
+from genloom.errors import GenloomError, InvalidConfig, PromptError, RequestError
+from genloom_platform.serve.coalesce import Interrupted
+from genloom_platform.serve.dispatch import Dispatch
+from genloom_platform.serve.engine import Engine
 from genloom_platform.serve.errors import SERVER, Refusal
 from genloom_platform.serve.guard import MAX_REQUESTS
-from genloom_platform.serve.keys import Lock
-from genloom_platform.serve.model import Card, served
-from genloom_platform.serve.presence import Announcement, announce
+from genloom_platform.serve.meters import ModelMeters
+from genloom_platform.serve.model import Card, Served, ServedGenerator, served, whole
+from genloom_platform.serve.scaling import REQUESTS
+from genloom_platform.serve.seen import place_of
+from genloom_platform.serve.speed import Speed, apply
+from genloom_platform.serve.traffic import Answers
 
 MAX_BATCH = 64
 """Prompts that a model is given at once."""
 BATCH_WAIT_S = 0.002
 """How long the first prompt of a batch waits for others."""
-GATEWAY_CPUS = 0.1
-MODEL_CPUS = 1.0
+TURN_S = 0.02
+"""How long a stream computes before batches and other streams have their turn; the pieces that it makes
+meanwhile are sent together. Its first piece is sent alone."""
+READERS = 2
+"""Requests whose prompts are read at once: decoding a picture takes up to 500 MiB."""
+PREFIX = "genloom."
+"""Before a version in the name of its Serve application."""
+HEALTH_S = 2.0
+"""Between two looks whether a replica lives; one that does not is replaced."""
 CAUSE = "cannot load the model: "
 """After it stands, to the end of the line, why a model cannot be loaded; Serve hands on a traceback."""
 
@@ -39,29 +52,46 @@ log = logging.getLogger("genloom.serve")
 
 # All that the gateway lets through may share batches. A model that cannot be loaded is told at once.
 @serve.deployment(
-    ray_actor_options={"num_cpus": MODEL_CPUS},
-    max_ongoing_requests=MAX_REQUESTS,
-    max_constructor_retry_count=1,
+    max_ongoing_requests=MAX_REQUESTS, max_constructor_retry_count=1, health_check_period_s=HEALTH_S
 )
 class ModelReplica:
-    """One model in a process of its own."""
+    """One model in a process of its own; it has made a sample or a prediction before it is asked."""
 
-    def __init__(self, load: Callable[[], LoadedModel], created: int, run: str | None) -> None:
+    def __init__(
+        self, load: Callable[[], LoadedModel], created: int, run: str | None, speed: Speed
+    ) -> None:
         import torch
 
         torch.set_num_threads(1)
         try:
-            self._model = served(load(), created, run)
+            self._model = served(apply(load(), speed), created, run)
+            warm(self._model)
         except Exception as error:
             what = str(error) if isinstance(error, GenloomError) else f"{type(error).__name__}: {error}"
             raise RuntimeError(CAUSE + " ".join(what.split())) from error
+        self._meters = ModelMeters(self._model.loaded.name)
         self._worker = ThreadPoolExecutor(1, "model")
+        self._readers = ThreadPoolExecutor(READERS, "reader")
         self._idle = asyncio.Event()
         self._idle.set()
+        self._engine = self._model.engine()
+        self._requests = 0
+
+    def record_autoscaling_stats(self) -> dict[str, float]:
+        """What `scaling.by_requests` goes by; Serve itself counts calls, each of which may hold many."""
+        return {REQUESTS: self._requests}
 
     async def card(self) -> Card:
         """What to tell of the model."""
         return await asyncio.to_thread(self._model.card)
+
+    async def answer_many(self, requests: Sequence[Sequence[Any]]) -> list[Any]:
+        """Several requests at once: for each what `answer` gives."""
+        self._requests += len(requests)
+        try:
+            return await asyncio.gather(*map(self.answer, requests))
+        finally:
+            self._requests -= len(requests)
 
     async def answer(self, given: Sequence[Any]) -> list[Any] | InvalidConfig | PromptError | Refusal:
         """One answer for each prompt, or why there is none.
@@ -69,7 +99,7 @@ class ModelReplica:
         Errors are returned: raised ones would be logged, wrapped and counted as Serve's own failures.
         """
         try:
-            prompts = await asyncio.to_thread(self._model.read, given)
+            prompts = await self._read(given)
         except InvalidConfig as error:
             return error
         results = await asyncio.gather(*(self._in_batch(prompt) for prompt in prompts))
@@ -80,18 +110,100 @@ class ModelReplica:
             lambda: [self._model.answer(*pair) for pair in zip(prompts, results, strict=True)]
         )
 
+    async def settle(self, given: Sequence[Any]) -> list[Any] | InvalidConfig:
+        """See `asking.Backend`; an error is returned, as by `answer`."""
+        try:
+            return await asyncio.to_thread(self._model.settle, given)
+        except InvalidConfig as error:
+            return error
+
+    async def stream(self, given: Any) -> AsyncIterator[dict[str, Any] | Exception]:
+        """The sample of one prompt in pieces, as `app.Backend.stream` gives them; an error ends them."""
+        self._requests += 1
+        try:
+            async with aclosing(self._streamed(given)) as parts:
+                async for part in parts:
+                    yield part
+        finally:
+            self._requests -= 1
+
+    async def _streamed(self, given: Any) -> AsyncGenerator[dict[str, Any] | Exception]:
+        try:
+            (prompt,) = await self._read([given])
+        except InvalidConfig as error:
+            yield error
+            return
+        model = cast(ServedGenerator, self._model)
+        head = {"model": model.loaded.name} | model.head(prompt)
+        try:
+            async with aclosing(self._pieces(prompt)) as parts:
+                async for pieces in parts:
+                    if self._engine:
+                        self._meters.tokens(len(pieces))
+                    yield head | {"pieces": pieces}
+                    head = {}
+        except Exception as error:
+            yield self._explain(0, prompt, error)
+
+    async def _pieces(self, prompt: Prompt) -> AsyncGenerator[list[Any]]:
+        """The pieces of a prompt's sample as JSON, those together that were made meanwhile."""
+        if self._engine:
+            async with aclosing(self._engine.write(prompt)) as parts:
+                async for pieces in parts:
+                    yield [piece.to_json() for piece in pieces]
+            return
+        made = cast(ServedGenerator, self._model).pieces(prompt)
+        loop, turn_s = asyncio.get_running_loop(), 0.0
+        try:
+            while pieces := await loop.run_in_executor(self._worker, _some, made, turn_s):
+                yield pieces
+                turn_s = TURN_S
+        finally:
+            # Also where the caller has gone: what was computing is then done first, on the same thread.
+            self._worker.submit(cast(Any, made).close)
+
+    async def _read(self, given: Sequence[Any]) -> list[Prompt]:
+        return await asyncio.get_running_loop().run_in_executor(self._readers, self._model.read, given)
+
     async def _in_batch(self, prompt: Prompt) -> Any:
+        """A prompt's result, or its exception."""
+        if self._engine:
+            return await self._in_running_batch(self._engine, prompt)
         # Serve closes a batch after its wait even while the one before is computed, and then has a
         # queue of small ones. So prompts stay out of it until the model is idle, and enter together.
-        await self._idle.wait()
+        self._meters.waits(1)
+        try:
+            await self._idle.wait()
+        finally:
+            self._meters.waits(-1)
         return await self._batch(prompt)
+
+    async def _in_running_batch(self, engine: Engine, prompt: Prompt) -> Any:
+        self._meters.waits(1)
+        began_s, waiting = time.perf_counter(), 1
+        pieces: list[Sample] = []
+        try:
+            async for made in engine.write(prompt):
+                self._meters.waits(-waiting)
+                waiting = 0
+                pieces += made
+        except Exception as error:
+            return error
+        finally:
+            self._meters.waits(-waiting)
+        self._meters.batch(1, time.perf_counter() - began_s)
+        self._meters.tokens(len(pieces))
+        return whole(pieces)
 
     @serve.batch(max_batch_size=MAX_BATCH, batch_wait_timeout_s=BATCH_WAIT_S)
     async def _batch(self, prompts: list[Prompt]) -> list[Any]:
         self._idle.clear()
+        began_s = time.perf_counter()
         try:
             loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(self._worker, self._model.compute, prompts)
+            results = await loop.run_in_executor(self._worker, self._model.compute, prompts)
+            self._meters.batch(len(prompts), time.perf_counter() - began_s)
+            return results
         finally:
             self._idle.set()
 
@@ -99,7 +211,8 @@ class ModelReplica:
         if isinstance(error, PromptError):
             return PromptError(f"prompts.{index}: {error}")
         number = secrets.token_hex(4)
-        log.error("failure %s: %s on %r", number, self._model.loaded.name, prompt, exc_info=error)
+        name = self._model.loaded.name
+        log.error("failure %s: %s (seed %s): %s", number, name, prompt.seed, place_of(error))
         return Refusal(
             500,
             "model_failed",
@@ -110,42 +223,104 @@ class ModelReplica:
         )
 
 
+def _some(pieces: Iterator[Any], turn_s: float) -> list[Any]:
+    """One piece, and those that are made until a turn is over; none where there are no more."""
+    until = time.monotonic() + turn_s
+    made: list[Any] = []
+    for piece in pieces:
+        made.append(piece)
+        if time.monotonic() >= until:
+            break
+    return made
+
+
+def warm(model: Served) -> None:
+    """Let a model answer its prompt of all defaults, so that the first caller waits for no start.
+
+    A model whose prompt needs more is left as it is.
+
+    Raises:
+        RequestError: It fails on it.
+    """
+    try:
+        (prompt,) = model.read([{}])
+    except InvalidConfig:
+        return
+    (result,) = model.compute([prompt])
+    if isinstance(result, PromptError):
+        return
+    if isinstance(result, Exception):
+        raise RequestError(
+            f"it fails on the prompt of all defaults ({type(result).__name__}: {result}); mend the plugin, "
+            f"and look with genloom generate {model.loaded.name}"
+        ) from result
+    model.answer(prompt, result)
+
+
+class Handles(dict[str, DeploymentHandle]):
+    """Serve's handles to versions, by `name@version`."""
+
+    def __missing__(self, version: str) -> DeploymentHandle:
+        handle = serve.get_deployment_handle(version, PREFIX + version, _check_exists=False)
+        self[version] = handle
+        return handle
+
+
 class RayBackend:
     """The models of an endpoint, reached through Serve's handles."""
 
-    def __init__(self, handles: dict[str, DeploymentHandle], cards: Sequence[Card]) -> None:
-        self._handles = handles
-        self._cards = cards
+    def __init__(self) -> None:
+        self._handles = Handles()
+        self.dispatch = Dispatch(self._call)
 
     def models(self) -> Sequence[Card]:
         """What is served."""
-        return self._cards
+        return self.dispatch.models()
 
-    async def answer(self, model: str, prompts: Sequence[Any]) -> list[Any]:
+    async def answer(self, model: str, prompts: Sequence[Any]) -> Answers:
         """See `app.Backend`."""
+        return await self.dispatch.answer(model, prompts)
+
+    async def _call(self, version: str, requests: list[Sequence[Any]]) -> list[Any]:
+        """See `coalesce.Call`."""
+        response = self._handles[version].answer_many.remote(requests)
         try:
-            result = await self._handles[model].answer.remote(prompts)
-        except RayActorError:
-            message = f"{model} stopped meanwhile and is started again; ask again in some seconds"
-            headers = {"Retry-After": "5"}
-            raise Refusal(503, "model_stopped", message, kind=SERVER, headers=headers) from None
+            return await response
+        except RayActorError as error:
+            raise Interrupted from error
+        except asyncio.CancelledError:
+            response.cancel()  # a wait that ends does not end the call
+            raise
+
+    async def settle(self, model: str, prompts: Sequence[Any]) -> list[Any]:
+        """See `app.Backend`."""
+        version = self.dispatch.choose(model)
+        with self.dispatch.using(version):
+            try:
+                result = await self._handles[version].settle.remote(prompts)
+            except RayActorError:
+                raise _stopped(version) from None
         if isinstance(result, Exception):
             raise result
         return result
 
+    async def stream(self, model: str, prompt: Any) -> AsyncGenerator[dict[str, Any]]:
+        """See `app.Backend`."""
+        version = self.dispatch.choose(model)
+        with self.dispatch.asking(version):
+            parts = cast(Any, self._handles[version]).options(stream=True).stream.remote(prompt)
+            try:
+                async for part in parts:
+                    if isinstance(part, Exception):
+                        raise part
+                    yield part
+            except RayActorError:
+                raise _stopped(version) from None
+            finally:
+                parts.cancel()  # where the caller has gone, the replica stops; else it does nothing
 
-# More requests than the guard lets through, so that it is the guard who refuses.
-@serve.deployment(ray_actor_options={"num_cpus": GATEWAY_CPUS}, max_ongoing_requests=4 * MAX_REQUESTS)
-@serve.ingress()  # pyright: ignore[reportUntypedClassDecorator]
-class Gateway:
-    """The routes."""
 
-    def __init__(self, lock: Lock | None, said: Announcement | None, *models: DeploymentHandle) -> None:
-        self._lock = lock
-        self._models = models
-        self._announced = announce(said) if said else None
-
-    async def __serve_build_asgi_app__(self) -> FastAPI:
-        cards = await asyncio.gather(*(model.card.remote() for model in self._models))
-        handles = {card.full_name: model for card, model in zip(cards, self._models, strict=True)}
-        return create_app(RayBackend(handles, cards), self._lock)
+def _stopped(version: str) -> Refusal:
+    message = f"{version} stopped meanwhile and is started again; ask again in some seconds"
+    headers = {"Retry-After": "5"}
+    return Refusal(503, "model_stopped", message, kind=SERVER, headers=headers)

@@ -8,7 +8,8 @@ from genloom.errors import RequestError
 from genloom_platform.data import manifest as manifests
 from genloom_platform.data import shards
 from genloom_platform.models.registry import Registry
-from genloom_platform.store import Store, identifier
+from genloom_platform.names import identifier
+from genloom_platform.store import Store
 from genloom_platform.sweep import finish, ranking, records, report, room, tuning
 from genloom_platform.sweep import plan as plans
 from genloom_platform.sweep.journal import Journal

@@ -12,6 +12,7 @@ from genloom.errors import InvalidConfig, Problem
 from genloom.problems import problems_of
 from genloom_platform import config as configs
 from genloom_platform.config import RunConfig
+from genloom_platform.settings import read_yaml
 from genloom_platform.store import Store
 from genloom_platform.sweep import spaces
 from genloom_platform.sweep.settings import SCHEDULERS, NoScheduler, Pbt, SweepConfig
@@ -109,7 +110,7 @@ def read(source: str, overrides: Iterable[str]) -> dict[str, Any]:
     Raises:
         RequestError: The file is missing or is no YAML mapping, or an override is no `key=value`.
     """
-    values = configs.read_yaml(source)
+    values = read_yaml(source)
     for key, value in configs.settings(overrides):
         first, _, rest = key.partition(".")
         if first == "space":

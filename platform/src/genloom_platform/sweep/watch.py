@@ -12,6 +12,7 @@ from ray import tune
 from genloom import registry as plugins
 from genloom.errors import RequestError
 from genloom_platform.data import manifest as manifests
+from genloom_platform.jobs import origin
 from genloom_platform.models import start as starts
 from genloom_platform.models.registry import Registry
 from genloom_platform.observe.tracking import Tracking
@@ -227,6 +228,8 @@ class Watch(tune.Callback):
             dataset=manifest.full_name,
             package=plugin.package,
             package_version=plugin.version,
+            package_digest=origin.digest_of(plugin.package),
+            job=origin.job(),
             tracking_id=tracking.start(name, told.run, manifest, self._sweep.tracking_id),
             created_at=checkpoint.now(),
             start=starts.plan(self._store, told.run),

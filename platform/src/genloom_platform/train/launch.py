@@ -14,6 +14,7 @@ from genloom_platform import cluster
 from genloom_platform.config import RunConfig
 from genloom_platform.data import manifest as manifests
 from genloom_platform.data import shards
+from genloom_platform.jobs import origin
 from genloom_platform.models import release
 from genloom_platform.models.publish import publish
 from genloom_platform.models.registry import Registry, Version
@@ -77,6 +78,8 @@ def train(
         dataset=manifest.full_name,
         package=plugin.package,
         package_version=plugin.version,
+        package_digest=origin.digest_of(plugin.package),
+        job=origin.job(),
         tracking_id=tracking.start(name, config, manifest),
         created_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds"),
         start=start,

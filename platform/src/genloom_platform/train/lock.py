@@ -1,4 +1,4 @@
-"""The lock on a run or a sweep: one process at a time writes it.
+"""The lock on a run, a sweep or an endpoint's job: one process at a time writes it.
 
 It is held by being renewed, and lapses by itself.
 """
@@ -25,7 +25,7 @@ SETTLE_S = 0.5
 """Two that take a free lock at once both read, after this, who wrote last."""
 
 
-Kind = Literal["run", "sweep"]
+Kind = Literal["run", "sweep", "job"]
 
 
 class Holder(Facts):
@@ -39,7 +39,7 @@ class Holder(Facts):
 
 
 class Lock:
-    """The lock of a run, or of a sweep; a context that holds it.
+    """The lock of a run, a sweep or a job; a context that holds it.
 
     Raises:
         RequestError: On entering, another process holds it.

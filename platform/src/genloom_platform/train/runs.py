@@ -12,7 +12,8 @@ from genloom.data import Facts
 from genloom.errors import RequestError, UnknownName
 from genloom_platform.config import RunConfig
 from genloom_platform.models.start import Start
-from genloom_platform.store import Store, identifier
+from genloom_platform.names import identifier
+from genloom_platform.store import Store
 from genloom_platform.train.recovery import Attempt
 
 
@@ -25,6 +26,10 @@ class Run(Facts):
     """`name@version`."""
     package: str
     package_version: str
+    package_digest: str | None = None
+    """SHA-256 of the package's wheel, where it travelled with a job."""
+    job: str | None = None
+    """The job that started it."""
     tracking_id: str
     """The run's id in MLflow."""
     created_at: str
@@ -85,6 +90,11 @@ def find(store: Store, name: str) -> Run:
     if name not in names or not store.exists(f"runs/{name}/run.json"):
         raise UnknownName("run", name, names, "genloom runs list shows them")
     return Run.model_validate_json(store.read(f"runs/{name}/run.json"))
+
+
+def of_job(store: Store, name: str, job: str) -> bool:
+    """Whether there is a run of that name, and the job started it."""
+    return store.exists(f"runs/{name}/run.json") and find(store, name).job == job
 
 
 def status(store: Store, name: str) -> Status:

@@ -41,7 +41,7 @@ class Writing(genloom.RunningBatch):
         self._read_on()
         model = self._model
         start = [model.vocabulary.start, *model.vocabulary.encode(prompt.start).tolist()]
-        logits, state = model(torch.tensor([start], device=model.output.weight.device))
+        logits, state = model(torch.tensor([start], device=model.embedding.weight.device))
         if not self._prompts:
             self._logits = logits.new_zeros(GROUP, logits.shape[2])
             self._state = state.new_zeros(*state.shape[:2], GROUP, state.shape[3])

@@ -25,7 +25,7 @@ def judge(case: Case, outcomes: Mapping[str, Outcome]) -> list[Finding]:
     elif missing:
         why = f"needs {missing[0]!r} to pass first"
     elif not points:
-        why = "the platform is not installed here; pip install genloom-platform runs it"
+        why = "the platform is not installed here; pip install genloom-platform[engines] runs it"
     if why:
         return [Finding("training", "not run", why, RULE, "run the kit where it can train")]
     return points[0].load()(case.trainable, case.data, case.rows, incomparable(case))

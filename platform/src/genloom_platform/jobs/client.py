@@ -1,0 +1,172 @@
+"""A cluster's job server, asked by Ray's own client: always with the cluster's token, never without an end."""
+
+import json
+import logging
+import weakref
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Self
+
+from genloom.errors import ClusterError, RequestError
+from genloom_platform import tokens
+from genloom_platform.jobs.reach import reach
+from genloom_platform.profiles import Profile
+
+TIMEOUT_S = (10, 120)
+"""To connect, and for an answer: an upload has to be taken in."""
+
+
+class Unreachable(ClusterError):
+    """No answer came; another try may succeed."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a cluster says of itself."""
+
+    ray: str
+    python: str
+
+
+class Cluster:
+    """A cluster as a laptop sees it. It is reached when it is first asked; `close()` ends a tunnel to it."""
+
+    def __init__(self, profile: Profile) -> None:
+        self.profile = profile
+        self._stack = ExitStack()
+        self._end = weakref.finalize(self, self._stack.close)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def connect(self) -> None:
+        """Reach it now; errors as for `client`."""
+        _ = self.client
+
+    def close(self) -> None:
+        """End the tunnel, where there is one; the next question opens another."""
+        self._stack.close()
+        self.__dict__.pop("client", None)
+
+    @cached_property
+    def client(self) -> Any:
+        """Ray's `JobSubmissionClient`, whose errors are Genloom's.
+
+        Raises:
+            RequestError: The token is missing, the profile says nothing of how the cluster is reached, or this
+                machine's Ray is another than the cluster's.
+            ClusterError: It does not answer, or refuses the token.
+        """
+        token = tokens.read(self.profile)
+        client = _client(self.profile, self._stack.enter_context(reach(self.profile)), token)
+        _same_ray(self.profile, client.answer("/api/version")["ray_version"])
+        return client
+
+    @cached_property
+    def facts(self) -> Facts:
+        """Its versions."""
+        told = self.client.answer("/api/v0/cluster_metadata")["data"]
+        return Facts(told["rayVersion"], told["pythonVersion"])
+
+
+def _client(profile: Profile, url: str, token: str) -> Any:
+    try:
+        import ray
+        import requests
+        from ray.dashboard.modules.dashboard_sdk import SubmissionClient
+        from ray.exceptions import AuthenticationError
+        from ray.job_submission import JobSubmissionClient
+    except ImportError as error:
+        raise RequestError(
+            f"a cluster is reached by Ray, which is not whole here: {error}; pip install "
+            "'genloom[client]'"
+        ) from error
+
+    for name in (
+        "ray.dashboard.modules.dashboard_sdk",
+        "ray.dashboard.modules.job.sdk",
+        "ray._private.runtime_env.packaging",
+    ):
+        logging.getLogger(name).setLevel(logging.WARNING)  # they tell of every upload
+
+    class Client(JobSubmissionClient):
+        """Ray's client, with a limit to each request."""
+
+        def __init__(self) -> None:
+            self._client_ray_version = ray.__version__
+            # Not Ray's own __init__: for that, RAY_ADDRESS counts more than the address it is given.
+            SubmissionClient.__init__(
+                self,
+                address=url,
+                headers={"Authorization": f"Bearer {token}"},
+                verify=str(profile.ca) if profile.ca else True,
+            )
+            self._server_ray_version = ray.__version__
+
+        def _do_request(self, method: str, endpoint: str, **words: Any) -> Any:
+            try:
+                return super()._do_request(method, endpoint, timeout=TIMEOUT_S, **words)
+            except AuthenticationError as error:
+                raise ClusterError(
+                    f"the cluster {profile.name} refuses the token of {_where(profile)}: it is "
+                    "another's or an old one; whoever runs the cluster has the right one"
+                ) from error
+            except requests.exceptions.SSLError as error:
+                raise ClusterError(
+                    f"the certificate of {url} is not trusted here: {_cause(error)}; give the profile "
+                    f"{profile.name} its authority, as in ca: acme-ca.pem"
+                ) from error
+            except requests.exceptions.RequestException as error:
+                start = (
+                    f"genloom cluster up {profile.name} starts it"
+                    if profile.launch
+                    else "ask who runs it"
+                )
+                raise Unreachable(
+                    f"the cluster {profile.name} does not answer at {url}: {_cause(error)}; is it up? {start}"
+                ) from error
+
+        def answer(self, path: str) -> Any:
+            """The JSON that a path answers."""
+            found = self._do_request("GET", path)
+            try:
+                if found.ok:
+                    return found.json()
+                said = f"{found.status_code} {found.text[:200]}"
+            except json.JSONDecodeError:
+                said = "no JSON"
+            raise ClusterError(
+                f"{url}{path} answers {said}, so it is no job server of Ray; check the address of the "
+                f"profile {profile.name}"
+            )
+
+    return Client()
+
+
+def _same_ray(profile: Profile, there: str) -> None:
+    import ray
+
+    if there.split(".")[:2] != ray.__version__.split(".")[:2]:
+        raise RequestError(
+            f"the cluster {profile.name} runs Ray {there} and this machine has {ray.__version__}; the "
+            f"two must agree: pip install 'ray[default]=={there}'"
+        )
+
+
+def _where(profile: Profile) -> str:
+    source = profile.token_source
+    return f"the environment's {source.env}" if source.env else str(source.file)
+
+
+def _cause(error: BaseException) -> str:
+    """The innermost reason, which requests and urllib3 wrap several times."""
+    while True:
+        inner = getattr(error, "reason", None) or next(iter(error.args), None)
+        if not isinstance(inner, BaseException):
+            break
+        error = inner
+    return str(error).rpartition(": ")[2] or type(error).__name__

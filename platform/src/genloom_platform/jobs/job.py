@@ -1,0 +1,272 @@
+"""A job: a command that runs, or ran, on a cluster. It belongs to the cluster; who asks may come and go."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncGenerator, Generator, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from genloom.errors import ClusterError, RequestError, UnknownName
+from genloom_platform.jobs.client import Cluster, Unreachable
+
+ASKS = "genloom_asks"
+"""The key that marks a job which only asks something of the cluster, for a handle; lists leave it out."""
+NAME = "genloom_job"
+"""The key of a job's metadata that holds its id: Ray's own has a number for every time that it was started."""
+PATIENCE_S = 600
+"""How long a cluster may be silent while a job is watched."""
+LOST = ("JOB_SUPERVISOR_ACTOR_DIED", "JOB_SUPERVISOR_ACTOR_UNKNOWN_FAILURE")
+"""How Ray calls it when a job's machine has gone."""
+STOPPED = 130
+"""The exit status of a command that was interrupted."""
+_LOOK_S = 20
+"""Between two looks at a job whose log is silent."""
+
+
+@dataclass(frozen=True)
+class State:
+    """How a job stands."""
+
+    id: str
+    submission: str
+    """Its id in Ray."""
+    word: str
+    """pending, running, succeeded, failed, stopped."""
+    command: str
+    message: str
+    exit_status: int | None
+    """Its command's; None while it runs, and where it was never seen to end."""
+    lost: bool
+    """Whether it ended because its machine did."""
+    started: float
+    """Seconds since the epoch; 0 where it has not started."""
+    ended: float
+    metadata: dict[str, str]
+
+    @property
+    def over(self) -> bool:
+        """Whether it has ended."""
+        return self.word in ("succeeded", "failed", "stopped")
+
+
+class Job:
+    """A job of a cluster, by its id."""
+
+    def __init__(self, cluster: Cluster, id: str) -> None:
+        self.cluster, self.id = cluster, id
+        self._submission = ""
+
+    def state(self) -> State:
+        """How it stands.
+
+        Raises:
+            UnknownName: The cluster has no such job, or none any more.
+        """
+        if self._submission:
+            with contextlib.suppress(
+                RuntimeError
+            ):  # Ray has forgotten it: it may have been started again
+                state = _state(self.cluster.client.get_job_info(self._submission))
+                if not state.lost:
+                    return state
+        state = find(self.cluster, self.id)
+        self._submission = state.submission
+        return state
+
+    def wait(self, timeout_s: float | None = None) -> State:
+        """Wait for its end; a cluster that is silent for a while is waited for.
+
+        Raises:
+            TimeoutError: It has not ended by then.
+        """
+        until = None if timeout_s is None else time.monotonic() + timeout_s
+        while not (state := _patiently(self.cluster, self.state)).over:
+            if until and time.monotonic() > until:
+                raise TimeoutError(f"the job {self.id} is still {state.word} after {timeout_s:g} s")
+            time.sleep(1)
+        return state
+
+    def logs(self, *, follow: bool = False) -> Iterator[str]:
+        """What its command prints, in pieces; with `follow`, until it ends.
+
+        Raises:
+            RequestError: The log has gone with the machine that held it.
+        """
+        state = self.state()
+        if not follow:
+            yield _log(self.cluster, state)
+            return
+        seen = 0
+        silent_since = time.monotonic()
+        while True:
+            try:
+                for text in _tail(self.cluster, state.submission, seen):
+                    seen += len(text)
+                    silent_since = time.monotonic()
+                    yield text
+                if self.state().over:
+                    return
+            except (Unreachable, _Dropped) as error:
+                if time.monotonic() - silent_since > PATIENCE_S:
+                    raise ClusterError(
+                        f"the cluster {self.cluster.profile.name} has been silent for {PATIENCE_S} s: "
+                        f"{error}; the job may go on: genloom jobs logs --follow {self.id}"
+                    ) from error
+                self.cluster.close()
+            time.sleep(1)
+
+    def stop(self) -> State:
+        """Ask its command to save and end, and wait until it has.
+
+        Raises:
+            RequestError: It has ended already.
+        """
+        state = self.state()
+        if state.over:
+            raise RequestError(
+                f"the job {self.id} has ended already: it {_ended(state)}; there is nothing to stop"
+            )
+        self.cluster.client.stop_job(state.submission)
+        return self.wait()
+
+
+def find(cluster: Cluster, id: str) -> State:
+    """How a job stands: by its id, or Ray's.
+
+    Raises:
+        UnknownName: The cluster has no such job, or none any more.
+    """
+    states = list_jobs(cluster, again=True)
+    for state in states:
+        if id in (state.id, state.submission):
+            return state
+    known = {state.id for state in states}
+    gone = "a cluster that was started anew has forgotten its jobs; the store has their runs: genloom runs list"
+    raise UnknownName("job", id, known, gone)
+
+
+def list_jobs(cluster: Cluster, *, again: bool = False) -> list[State]:
+    """The jobs of a cluster, the newest first; each once, unless every time it was started is asked for."""
+    found = [_state(info) for info in cluster.client.list_jobs() if info.submission_id]
+    found.sort(key=lambda state: state.started, reverse=True)
+    if again:
+        return found
+    shown = [state for state in found if ASKS not in state.metadata]
+    return list({state.id: state for state in reversed(shown)}.values())[::-1]
+
+
+def exit_status(state: State) -> int:
+    """What the command's caller is told: its own status, 130 where it was stopped, 1 where it was lost."""
+    if state.word == "stopped":
+        return STOPPED
+    status = 1 if state.exit_status is None else state.exit_status
+    return 128 - status if status < 0 else status  # a shell's word for a signal
+
+
+def _ended(state: State) -> str:
+    if state.word == "stopped":
+        return "was stopped"
+    return "succeeded" if state.word == "succeeded" else f"failed with status {exit_status(state)}"
+
+
+def _state(info: Any) -> State:
+    metadata = info.metadata or {}
+    return State(
+        id=metadata.get(NAME, info.submission_id),
+        submission=info.submission_id,
+        word=str(info.status.value).lower(),
+        command=info.entrypoint,
+        message=(info.message or "").strip(),
+        exit_status=info.driver_exit_code,
+        lost=info.status.value == "FAILED"
+        and info.driver_exit_code is None
+        and info.error_type in LOST,
+        started=(info.start_time or 0) / 1000,
+        ended=(info.end_time or 0) / 1000,
+        metadata=metadata,
+    )
+
+
+def _log(cluster: Cluster, state: State) -> str:
+    try:
+        text = str(cluster.client.get_job_logs(state.submission))
+    except RuntimeError as error:
+        raise _gone(state, error) from error
+    if not text and state.over:
+        raise _gone(state, None)
+    return text
+
+
+def _gone(state: State, error: RuntimeError | None) -> RequestError:
+    why = f": {str(error).strip().splitlines()[-1]}" if error else ""
+    told = f"; Ray says of the job: {state.message.splitlines()[0]}" if state.message else ""
+    return RequestError(
+        f"the log of the job {state.id} is gone with the machine that held it{why}{told}; what a run "
+        "printed lies in the store: genloom runs logs RUN"
+    )
+
+
+class _Dropped(Exception):
+    """A connection that ended in the middle."""
+
+
+def _tail(cluster: Cluster, submission: str, skip: int) -> Generator[str]:
+    """A log from its beginning, but for so many characters, until the job ends."""
+    loop = asyncio.new_event_loop()
+    pieces = _pieces(cluster, submission)
+    try:
+        while True:
+            try:
+                text = loop.run_until_complete(anext(pieces))
+            except StopAsyncIteration:
+                return
+            if new := text[skip:]:
+                yield new
+            skip = max(0, skip - len(text))
+    finally:
+        loop.run_until_complete(pieces.aclose())
+        loop.close()
+
+
+async def _pieces(cluster: Cluster, submission: str) -> AsyncGenerator[str]:
+    """Ray's own tail. It would wait for ever for a link that has gone, so a silent one is looked at."""
+    import aiohttp
+
+    client = cluster.client
+    tail = client.tail_job_logs(submission)
+    waiting: asyncio.Future[str] | None = None
+    try:
+        while True:
+            waiting = waiting or asyncio.ensure_future(anext(tail))
+            done, _ = await asyncio.wait([waiting], timeout=_LOOK_S)
+            if not done:
+                client.answer(f"/api/jobs/{submission}")
+                continue
+            try:
+                text = waiting.result()
+            except StopAsyncIteration:
+                return
+            except (RuntimeError, aiohttp.ClientError, OSError) as error:
+                raise _Dropped(str(error) or type(error).__name__) from error
+            waiting = None
+            yield text
+    finally:
+        if waiting:
+            waiting.cancel()
+            with contextlib.suppress(asyncio.CancelledError, Exception):
+                await waiting
+        await tail.aclose()
+
+
+def _patiently(cluster: Cluster, ask: Any) -> Any:
+    """An answer, for which a silent cluster is waited for a while."""
+    until = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            return ask()
+        except Unreachable:
+            if time.monotonic() > until:
+                raise
+            cluster.close()
+            time.sleep(2)

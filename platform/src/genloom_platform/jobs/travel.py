@@ -1,0 +1,119 @@
+"""What travels with a job: the files that its command names, and the team's plugin; no more than Ray takes."""
+
+import hashlib
+import shutil
+import tempfile
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from genloom.errors import RequestError
+from genloom_platform.jobs import wheel
+from genloom_platform.jobs.client import Cluster
+from genloom_platform.jobs.wheel import Wheel
+from genloom_platform.units import size
+
+
+@dataclass(frozen=True)
+class Luggage:
+    """What one job takes along."""
+
+    files: Path | None
+    """A folder with the files that its command names, each where the command says; None without any."""
+    plugin: Wheel | None
+    digest: str
+    """Of all of it."""
+
+    @property
+    def runtime_env(self) -> dict[str, Any]:
+        """As Ray is told."""
+        files = {"working_dir": str(self.files)} if self.files else {}
+        return files | ({"py_modules": [str(self.plugin.path)]} if self.plugin else {})
+
+
+@contextmanager
+def pack(
+    words: Sequence[str], folder: Path, plugin: Path | None, limit_bytes: int
+) -> Generator[Luggage]:
+    """The luggage of a command, in a folder that lasts as long as the context.
+
+    Args:
+        words: The command's.
+        folder: Where the files lie that it names.
+        plugin: The folder of the team's plugin.
+        limit_bytes: What the cluster takes in at once.
+
+    Raises:
+        RequestError: A file lies elsewhere, something is too large, or the plugin does not build.
+    """
+    named = [Path(word) for word in words if _is_file(folder, word)]
+    with tempfile.TemporaryDirectory(prefix="genloom-") as packed:
+        files = _stage(folder, named, Path(packed, "files"), limit_bytes)
+        made = wheel.build(plugin, Path(packed)) if plugin else None
+        if made and (found := made.path.stat().st_size) > limit_bytes:
+            raise RequestError(
+                f"the plugin {made.package} is too large to travel: its wheel has {size(found)}, and "
+                f"the cluster takes {size(limit_bytes)}; its largest files are "
+                f"{wheel.largest(made.path)}: leave them out of the package "
+                "([tool.setuptools.exclude-package-data]), and read them from the store"
+            )
+        summed = hashlib.sha256(made.digest.encode() if made else b"")
+        for path in sorted(files.rglob("*")) if files else []:
+            if path.is_file():
+                summed.update(f"{path.relative_to(files or path)}\0".encode())
+                summed.update(hashlib.sha256(path.read_bytes()).digest())
+        yield Luggage(files, made, summed.hexdigest())
+
+
+def _is_file(folder: Path, word: str) -> bool:
+    """Whether a word of the command is a file of the folder."""
+    try:
+        return (folder / word).is_file()
+    except (OSError, ValueError):  # a word too long to be a path, or with a NUL in it
+        return False
+
+
+def _stage(folder: Path, paths: Sequence[Path], to: Path, limit_bytes: int) -> Path | None:
+    for path in paths:
+        if path.is_absolute() or ".." in path.parts:
+            raise RequestError(
+                f"{path} lies outside of the working folder, and the job could not find it there; give "
+                "it as a path below this folder"
+            )
+    sizes = {path: (folder / path).stat().st_size for path in paths}
+    if sum(sizes.values()) > limit_bytes:
+        large = ", ".join(
+            f"{path} ({size(sizes[path])})" for path in sorted(sizes, key=lambda p: -sizes[p])[:3]
+        )
+        raise RequestError(
+            f"the command names files that are too large to travel: {large}, and the cluster takes "
+            f"{size(limit_bytes)}; put them into the store (genloom data import), or give their s3:// "
+            "address"
+        )
+    for path in paths:
+        (to / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(folder / path, to / path)
+    return to if paths else None
+
+
+def check_fits(plugin: Wheel, cluster: Cluster) -> None:
+    """Raise RequestError where a plugin is for another Python than the cluster's."""
+    from packaging.tags import compatible_tags, cpython_tags
+    from packaging.utils import parse_wheel_filename
+
+    there = cluster.facts.python
+    version = tuple(map(int, there.split(".")[:2]))
+    interpreter = f"cp{version[0]}{version[1]}"
+    wanted = {(tag.interpreter, tag.abi) for tag in parse_wheel_filename(plugin.path.name)[3]}
+    fitting = [
+        *cpython_tags(version, platforms=["any"]),
+        *compatible_tags(version, interpreter, ["any"]),
+    ]
+    if not wanted & {(tag.interpreter, tag.abi) for tag in fitting}:
+        tags = ", ".join(sorted("-".join(tag) for tag in wanted))
+        raise RequestError(
+            f"the plugin {plugin.package} was built here for {tags}, and the cluster "
+            f"{cluster.profile.name} runs Python {there}; submit from Python {version[0]}.{version[1]}"
+        )

@@ -1,0 +1,100 @@
+"""An endpoint as one Serve application: the gateway, and the keeper, which starts the versions.
+
+`genloom serve` deploys it, and so does Ray's own `serve deploy`, with `build` and the configuration:
+
+    genloom serve --config serve.yaml --as-ray-serve > endpoint.yaml
+    serve deploy endpoint.yaml
+"""
+
+from typing import Any
+
+import yaml
+from ray.serve import Application
+
+from genloom_platform.serve import keyring, keys, wanted
+from genloom_platform.serve.applications import GATEWAY
+from genloom_platform.serve.callers import Door
+from genloom_platform.serve.gateway import Gateway
+from genloom_platform.serve.keeper import Keeper
+from genloom_platform.serve.keys import Lock
+from genloom_platform.serve.presence import Announcement
+from genloom_platform.serve.sources import Registered, Shelf
+from genloom_platform.serve.wanted import Wanted
+from genloom_platform.store import Store, default_url
+
+REQUEST_TIMEOUT_S = 400
+"""When Serve's proxy gives a request up; the gateway does before, in words (`app.ANSWER_TIMEOUT_S`)."""
+
+
+def endpoint(asked: Wanted, shelf: Shelf, door: Door, said: Announcement | None) -> Application:
+    """The application of an endpoint.
+
+    Args:
+        asked: What it serves.
+        shelf: Where the models are looked up.
+        door: Whom it lets in.
+        said: What is told of it in the store; nothing where None is given.
+    """
+    return Gateway.bind(door, said, Keeper.bind(asked, shelf, said))
+
+
+def build(args: dict[str, Any]) -> Application:
+    """The application, for `serve deploy`.
+
+    Args:
+        args: What is wanted, as `wanted.Wanted`; `lock`, where callers need a key, as `as_ray_serve` makes it.
+
+    Raises:
+        InvalidConfig: What is wanted is no valid configuration.
+        RequestError: It would be open to other machines.
+    """
+    values = dict(args)
+    given = values.pop("lock", None)
+    asked = wanted.checked(values, "the application's args")
+    lock = Lock(bytes.fromhex(given["salt"]), bytes.fromhex(given["digest"])) if given else None
+    store = asked.store or default_url()
+    if not lock:
+        keyring.check_exposure(asked.host, None, Store(store))
+    closed = lock is not None or keys.is_exposed(asked.host)
+    door = Door(lock, store if closed else None, asked.cors)
+    said = Announcement(store=store, url=url(asked.host, asked.port))
+    return endpoint(asked, Registered(store), door, said)
+
+
+def as_ray_serve(asked: Wanted, key: str | None) -> str:
+    """The same as a file that `serve deploy` takes. The key is not in it, but a digest of it.
+
+    Raises:
+        RequestError: It would be open to other machines.
+    """
+    keyring.check_exposure(asked.host, key, Store(asked.store or default_url()))
+    args: dict[str, Any] = asked.model_dump(mode="json", exclude_defaults=True)
+    args |= {"host": asked.host, "port": asked.port, "store": asked.store or default_url()}
+    if key:
+        lock = Lock.of(key)
+        args["lock"] = {"salt": lock.salt.hex(), "digest": lock.digest.hex()}
+    return yaml.safe_dump(
+        {
+            "proxy_location": "HeadOnly",
+            "http_options": {
+                "host": asked.host,
+                "port": asked.port,
+                "request_timeout_s": REQUEST_TIMEOUT_S,
+            },
+            "applications": [
+                {
+                    "name": GATEWAY,
+                    "route_prefix": "/",
+                    "import_path": f"{__name__}:build",
+                    "args": args,
+                }
+            ],
+        },
+        sort_keys=False,
+    )
+
+
+def url(host: str, port: int) -> str:
+    """Where this machine reaches an endpoint that listens on a host."""
+    here = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
+    return f"http://[{here}]:{port}" if ":" in here else f"http://{here}:{port}"

@@ -1,0 +1,1 @@
+"""Long jobs: a request that is answered later. Read `desk.py`, then `runner.py`."""

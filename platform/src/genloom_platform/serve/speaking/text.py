@@ -1,0 +1,231 @@
+"""`/v1/completions` and `/v1/chat/completions`: texts that models of text go on with."""
+
+import secrets
+import time
+from collections.abc import AsyncGenerator
+from typing import Any, Literal
+
+from fastapi import FastAPI, Request, Response
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic_core import to_json
+
+from genloom_platform.serve.asking import MAX_PROMPTS, Backend, Begun, ask, begin
+from genloom_platform.serve.body import read_json
+from genloom_platform.serve.catalog import Catalog
+from genloom_platform.serve.errors import Refusal
+from genloom_platform.serve.events import EventStream
+from genloom_platform.serve.model import Card
+from genloom_platform.serve.speaking.answers import ChatAnswer, CompletionAnswer
+from genloom_platform.serve.speaking.request import (
+    Several,
+    as_model,
+    prompt_of,
+    repeated,
+    text_fields,
+)
+from genloom_platform.serve.speaking.stopping import Stop
+
+OWN = ("stop", "stream", "stream_options")
+
+
+class StreamOptions(BaseModel):
+    """What a stream holds beside the text."""
+
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+
+    include_usage: bool = False
+    """Whether the last event tells the usage."""
+    include_obfuscation: Literal[False] = False
+    """Whether events are padded to equal lengths; they are not."""
+
+
+class TextRequest(Several):
+    """What both requests for text share."""
+
+    stream: bool | None = None
+    """Whether the text is sent while it is written, as server-sent events."""
+    stream_options: StreamOptions | None = None
+    stop: str | list[str] | None = Field(default=None, max_length=64)
+    """The text ends before any of these."""
+    max_tokens: int | None = Field(default=None, ge=1)
+    """How much to write at most, in the model's own units: characters, where its prompt has `max_chars`."""
+    temperature: float | None = None
+    top_p: float | None = None
+
+
+class CompletionRequest(TextRequest):
+    """A text to go on with."""
+
+    prompt: str | list[str] = Field(default="", max_length=1 << 20)
+    """The text, or several."""
+
+
+class TextPart(BaseModel):
+    """A text within a message."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    type: Literal["text"]
+    text: str
+
+
+class Message(BaseModel):
+    """One message of a conversation."""
+
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+
+    role: Literal["system", "developer", "user", "assistant"]
+    content: str | list[TextPart]
+    name: str | None = None
+
+    def text(self) -> str:
+        """Its content."""
+        if isinstance(self.content, str):
+            return self.content
+        return "".join(part.text for part in self.content)
+
+
+class ChatRequest(TextRequest):
+    """A conversation to go on with."""
+
+    messages: list[Message] = Field(min_length=1, max_length=4096)
+    """A model whose prompt has a field `messages` gets them as they are. Another one knows no roles: it goes on
+    with their contents, a line each."""
+    max_completion_tokens: int | None = Field(default=None, ge=1)
+    """The same as `max_tokens`."""
+
+
+def add_routes(app: FastAPI, backend: Backend, catalog: Catalog) -> None:
+    """Add the routes of this file."""
+
+    @app.post("/v1/completions", tags=["openai"], response_model=CompletionAnswer)
+    async def completions(request: Request) -> Response:
+        """Go on with a text."""
+        asked = as_model(CompletionRequest, await read_json(request))
+        card = catalog.making("text", asked.model)
+        texts = [asked.prompt] if isinstance(asked.prompt, str) else asked.prompt
+        starts = [text_fields(card, "prompt", text) for text in texts]
+        return await _Writing(backend, card, asked, starts, texts, "prompt").answer()
+
+    @app.post("/v1/chat/completions", tags=["openai"], response_model=ChatAnswer)
+    async def chat_completions(request: Request) -> Response:
+        """Go on with a conversation."""
+        asked = as_model(ChatRequest, await read_json(request))
+        card = catalog.making("text", asked.model)
+        text = "\n".join(message.text() for message in asked.messages)
+        if "messages" in card.fields:
+            start = {"messages": [message.model_dump(exclude_none=True) for message in asked.messages]}
+        else:
+            start = text_fields(card, "messages", text)
+        return await _Writing(backend, card, asked, [start], [text], "messages").answer()
+
+    _ = completions, chat_completions
+
+
+class _Writing:
+    """One request for text: its prompts, and the answer in the shape of its route."""
+
+    def __init__(
+        self,
+        backend: Backend,
+        card: Card,
+        asked: TextRequest,
+        starts: list[dict[str, Any]],
+        texts: list[str],
+        param: str,
+    ) -> None:
+        own = {name: None for name in OWN if name != "stop" or "stop" not in card.fields}
+        fields = prompt_of(card, asked, own | {param: None})
+        self.prompts = [
+            prompt for start in starts for prompt in repeated(fields | start, asked.seed, asked.n)
+        ]
+        if not 1 <= len(self.prompts) <= MAX_PROMPTS:
+            message = (
+                f"{param} and n ask for {len(self.prompts)} texts: a request takes 1 to {MAX_PROMPTS}"
+            )
+            raise Refusal(422, "invalid_request", f"{message}; ask for others in another", param=param)
+        self.read = sum(map(len, texts))
+        stops = [asked.stop] if isinstance(asked.stop, str) else asked.stop or []
+        self.stops = [] if "stop" in card.fields else [each for each in stops if each]
+        self.backend, self.card, self.asked = backend, card, asked
+        self.chat = param == "messages"
+        self.head: dict[str, Any] = {
+            "id": f"{'chatcmpl' if self.chat else 'cmpl'}-{secrets.token_hex(12)}",
+            "object": "chat.completion" if self.chat else "text_completion",
+            "created": int(time.time()),
+            "model": card.full_name,
+            "system_fingerprint": card.full_name,
+        }
+
+    def _made_by(self, model: str) -> None:
+        """Say which version wrote it."""
+        self.head |= {"model": model, "system_fingerprint": model}
+
+    async def answer(self) -> Response:
+        """The answer, whole or as a stream."""
+        if self.asked.stream:
+            begun = await begin(self.backend, self.card, self.prompts[0])
+            return EventStream(self._events(begun), begun)
+        answers = await ask(self.backend, self.card, self.prompts)
+        self._made_by(answers.model)
+        choices: list[dict[str, Any]] = []
+        for index, made in enumerate(answers):
+            stop = Stop(self.stops)
+            text = stop.feed(made["sample"]) + stop.rest()
+            content = (
+                {"message": {"role": "assistant", "content": text}} if self.chat else {"text": text}
+            )
+            end = _end(stop, made["prompt"], len(made["sample"]))
+            choices.append(self._choice(index, made["seed"], content, end))
+        written = sum(len(made["sample"]) for made in answers)
+        body = self.head | {"choices": choices, "usage": self._usage(written)}
+        return Response(to_json(body), media_type="application/json")
+
+    async def _events(self, first: Begun) -> AsyncGenerator[dict[str, Any]]:
+        """One text after the other, each as it is written."""
+        if self.chat:
+            self.head["object"] += ".chunk"
+        written = 0
+        for index, prompt in enumerate(self.prompts):
+            begun = first if index == 0 else await begin(self.backend, self.card, prompt)
+            self._made_by(begun.model)
+            stop, length = Stop(self.stops), 0
+            try:
+                if self.chat:
+                    yield self._event(index, begun.seed, {"role": "assistant", "content": ""})
+                async for piece in begun.pieces():
+                    length += len(piece)
+                    if text := stop.feed(piece):
+                        yield self._event(index, begun.seed, text)
+                    if stop.reached:
+                        break
+            finally:
+                await begun.close()
+            written += length
+            yield self._event(index, begun.seed, stop.rest(), _end(stop, begun.prompt, length))
+        if self.asked.stream_options and self.asked.stream_options.include_usage:
+            yield self.head | {"choices": [], "usage": self._usage(written)}
+
+    def _event(self, index: int, seed: int, text: Any, end: str | None = None) -> dict[str, Any]:
+        content: dict[str, Any] = {"text": text}
+        if self.chat:
+            content = {"delta": {"content": text} if isinstance(text, str) else text}
+        return self.head | {"choices": [self._choice(index, seed, content, end)]}
+
+    def _choice(
+        self, index: int, seed: int, content: dict[str, Any], end: str | None
+    ) -> dict[str, Any]:
+        return {"index": index, **content, "finish_reason": end, "logprobs": None, "seed": seed}
+
+    def _usage(self, written: int) -> dict[str, int]:
+        return {
+            "prompt_tokens": self.read,
+            "completion_tokens": written,
+            "total_tokens": self.read + written,
+        }
+
+
+def _end(stop: Stop, prompt: dict[str, Any], length: int) -> str:
+    """Why a text ended: it was long enough, or it came to its end (or to a stop)."""
+    limit = prompt.get("max_chars")
+    return "length" if limit is not None and length >= limit and not stop.reached else "stop"

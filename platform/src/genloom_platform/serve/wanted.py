@@ -1,0 +1,194 @@
+"""What is to be served, as one YAML file or one command line says it.
+
+models:
+  - image-vae@champion                   # its newest version under that alias, whatever it becomes
+  - model: char-rnn@7
+    replicas: 0-4                        # with load; to zero when nobody asks
+    canary: {version: char-rnn@8, share: 5%}
+    shadow: {version: char-rnn@9}
+host: 127.0.0.1
+port: 8000
+"""
+
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+import yaml
+from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
+
+from genloom.errors import InvalidConfig, RequestError
+from genloom.problems import problems_of
+from genloom_platform.serve.speed import Speed
+from genloom_platform.settings import Settings
+
+
+def _share(value: Any) -> Any:
+    """`5%` as 0.05."""
+    if isinstance(value, str) and value.endswith("%"):
+        try:
+            return float(value[:-1]) / 100
+        except ValueError:
+            return value
+    return value
+
+
+Share = Annotated[float, BeforeValidator(_share)]
+
+
+class Replicas(Settings):
+    """How many processes answer for a version."""
+
+    min: int = Field(default=1, ge=0)
+    """The fewest; 0 lets it end when nobody asks, and start again when somebody does."""
+    max: int = Field(default=1, ge=1)
+    """The most."""
+    target: float = Field(default=32, gt=0)
+    """Requests at once that one replica is meant for; at more of them others are started."""
+    up_s: float = Field(default=5, ge=0)
+    """How long it must be too much before another is started."""
+    down_s: float = Field(default=60, ge=0)
+    """How long it must be too little before one is ended."""
+    idle_s: float = Field(default=300, ge=0)
+    """How long nobody may ask before the last one is ended, where `min` is 0."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_words(cls, value: Any) -> Any:
+        """`2` and `1-4` are short for the fewest and the most."""
+        if isinstance(value, int) and not isinstance(value, bool):
+            return {"min": value, "max": value}
+        if isinstance(value, str):
+            fewest, _, most = value.partition("-")
+            return {"min": fewest, "max": most or fewest}
+        return value
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.min > self.max:
+            raise ValueError("must be the fewest and the most, as in 1-4")
+        return self
+
+
+class Canary(Settings):
+    """A version that answers a share of the requests on trial."""
+
+    version: str
+    """`name@version` or `name@alias`."""
+    share: Share = Field(default=0.05, gt=0, lt=1)
+    """Of the requests to the model; `5%` is understood."""
+    max_error_rate: Share = Field(default=0.02, ge=0, le=1)
+    """At more failures than this it is taken back."""
+    max_latency_ratio: float = Field(default=2.0, gt=1)
+    """Where nine of ten of its requests take more times as long as those of the other version, it is taken
+    back."""
+    min_requests: int = Field(default=50, ge=1)
+    """Requests before it is judged."""
+
+
+class Shadow(Settings):
+    """A version that is asked what others are asked; its answers are thrown away."""
+
+    version: str
+    """`name@version` or `name@alias`."""
+    share: Share = Field(default=1.0, gt=0, le=1)
+    """Of the requests to the model."""
+
+
+class Served(Settings):
+    """A model, and how it is served."""
+
+    model: str
+    """`name`, `name@version` or `name@alias`; where the alias moves, the endpoint follows."""
+    replicas: Replicas = Field(default_factory=Replicas)
+    cpus: float = Field(default=1.0, ge=0)
+    """Of a replica."""
+    gpus: float = Field(default=0, ge=0)
+    """Of a replica."""
+    speed: Speed = Field(default_factory=Speed)
+    """Precision, compilation, device and warm-up of each replica."""
+    canary: Canary | None = None
+    shadow: Shadow | None = None
+
+    @property
+    def name(self) -> str:
+        """The model's name."""
+        return self.model.partition("@")[0]
+
+    @property
+    def references(self) -> list[str]:
+        """All versions that it takes."""
+        trials = [trial.version for trial in (self.canary, self.shadow) if trial]
+        return [self.model, *trials]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_name(cls, value: Any) -> Any:
+        return {"model": value} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _of_one_name(self) -> Self:
+        for reference in self.references[1:]:
+            if reference.partition("@")[0] != self.name or "@" not in reference:
+                raise ValueError(
+                    f"canary and shadow name a version of {self.name}, as in {self.name}@7"
+                )
+        return self
+
+
+class Wanted(Settings):
+    """All that an endpoint is to serve, and where."""
+
+    models: tuple[Served, ...] = Field(min_length=1)
+    host: str = "127.0.0.1"
+    """The address to listen on; beyond loopback keys are asked for."""
+    port: int = Field(default=8000, ge=1, le=65535)
+    cors: tuple[str, ...] = ()
+    """Pages in browsers that may ask, as in `https://app.acme.example`, or `*`."""
+    store: str | None = None
+    """Where the models lie; GENLOOM_STORE where it is left out."""
+
+    @property
+    def cpus(self) -> float:
+        """What its replicas may take at most, with the room that a change of version needs."""
+        each = [model.replicas.max * model.cpus * len(model.references) for model in self.models]
+        return sum(each) + max(model.replicas.max * model.cpus for model in self.models)
+
+    @field_validator("models")
+    @classmethod
+    def _named_once(cls, models: tuple[Served, ...]) -> tuple[Served, ...]:
+        references = [model.model for model in models]
+        names = [model.name for model in models]
+        for model in models:
+            if references.count(model.model) > 1:
+                raise ValueError(f"{model.model} is named twice; name each once")
+            if len(model.references) > 1 and names.count(model.name) > 1:
+                raise ValueError(
+                    f"{model.name} is served in several versions, and then takes no canary or shadow"
+                )
+        return models
+
+
+def read(file: Path) -> Wanted:
+    """What a YAML file says.
+
+    Raises:
+        RequestError: It cannot be read.
+        InvalidConfig: It says something wrong; all of it is told.
+    """
+    try:
+        values = yaml.safe_load(file.read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise RequestError(f"{file}: it cannot be read: {error}; give a YAML file") from error
+    return checked(values, str(file))
+
+
+def checked(values: Any, where: str) -> Wanted:
+    """The configuration that values make.
+
+    Raises:
+        InvalidConfig: They are wrong; all that is wrong is told.
+    """
+    try:
+        return Wanted.model_validate(values)
+    except ValidationError as error:
+        raise InvalidConfig(where, problems_of(error, Wanted)) from error

@@ -1,0 +1,113 @@
+"""The tracking server, started with the words of its manifest."""
+
+import os
+import re
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+from manifests import named, overlay
+
+START_TIMEOUT_S = 240
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    """(address, user, password) of MLflow as the pod runs it, but on SQLite and a port of this machine."""
+    folder = tmp_path_factory.mktemp("mlflow")
+    (container,) = named(overlay("cpu"), "Deployment")["spec"]["template"]["spec"]["containers"]
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    user, password = "genloom", secrets.token_hex(16)
+    page = (Path(__file__).parents[2] / "deploy/README.md").read_text()
+    ini = re.search(r"printf '(\[mlflow\].*?)'", page)[1].replace("\\n", "\n")
+    ini += re.search(r"echo '(.*)' >> basic_auth.ini", page)[1]
+    (folder / "basic_auth.ini").write_text(ini % f"sqlite:///{folder}/users.db")
+    given = {
+        "GENLOOM_STORE": folder.as_uri(),
+        "database-uri": f"sqlite:///{folder}/mlflow.db",
+        "password": password,
+        "session-key": secrets.token_hex(32),
+        "MLFLOW_AUTH_CONFIG_PATH": str(folder / "basic_auth.ini"),
+        "HOME": str(folder),
+    }
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
+    for variable in container["env"]:
+        name, value = variable["name"], variable.get("value", "")
+        if "valueFrom" in variable:
+            value = given[variable["valueFrom"]["secretKeyRef"]["key"]]
+        environment[name] = given.get(name, value.replace("$(GENLOOM_STORE)", given["GENLOOM_STORE"]))
+    words = [*container["command"], *container["args"]]
+    words = [re.sub(r"^(--port)=5000", rf"\1={port}", word) for word in words]
+    words = [word.replace("--host=0.0.0.0", "--host=127.0.0.1") for word in words]
+    words[0] = str(Path(sys.executable).parent / words[0])
+    with (folder / "log").open("w") as log:
+        process = subprocess.Popen(
+            words, env=environment, stdout=log, stderr=log, cwd=folder, start_new_session=True
+        )
+    yield f"http://127.0.0.1:{port}", user, password, process, folder / "log"
+    os.killpg(process.pid, signal.SIGTERM)
+    process.wait(20)
+
+
+def answer(url, path, host="mlflow:5000", **options):
+    return httpx.request(
+        "GET", url + path, headers={"Host": host}, trust_env=False, timeout=20, **options
+    )
+
+
+@pytest.fixture(scope="module")
+def address(server):
+    url, _, _, process, log = server
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while time.monotonic() < deadline:
+        assert process.poll() is None, log.read_text()
+        try:
+            if answer(url, "/health", "localhost:5000").status_code == 200:
+                return url
+        except httpx.HTTPError:
+            time.sleep(0.3)
+    raise AssertionError(log.read_text())
+
+
+def test_only_health_answers_without_the_password(address, server):
+    _, user, password, *_ = server
+    path = "/api/2.0/mlflow/experiments/search?max_results=1"
+    assert answer(address, path).status_code == 401
+    assert answer(address, path, auth=(user, "wrong")).status_code == 401
+    assert answer(address, path, auth=(user, password)).status_code == 200
+    assert answer(address, "/").status_code == 401
+
+
+def test_it_answers_to_the_names_of_its_service_alone(address, server):
+    _, user, password, *_ = server
+    path = "/api/2.0/mlflow/experiments/search?max_results=1"
+    for host in ("mlflow:5000", "mlflow.genloom.svc.cluster.local:5000"):
+        assert answer(address, path, host, auth=(user, password)).status_code == 200
+    assert answer(address, path, "elsewhere.example:5000", auth=(user, password)).status_code == 403
+
+
+def test_the_password_stands_in_no_log_and_no_command_line(address, server):
+    _, _, password, process, log = server
+    assert password not in log.read_text()
+    assert password not in Path(f"/proc/{process.pid}/cmdline").read_text()
+
+
+def test_the_driver_of_the_database_that_the_readme_names_is_installed(root):
+    from sqlalchemy import create_engine
+
+    page = (root / "deploy/README.md").read_text()
+    address = re.search(r"printf '(postgresql\S+)'", page)[1] % "password"
+    assert create_engine(address).dialect.name == "postgresql"
+    database = named(overlay("cpu"), "StatefulSet")["spec"]["template"]["spec"]["containers"][0]["env"]
+    told = {variable["name"]: variable["value"] for variable in database}
+    assert (
+        address == f"postgresql://{told['POSTGRES_USER']}:password@postgres:5432/{told['POSTGRES_DB']}"
+    )

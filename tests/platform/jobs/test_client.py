@@ -1,0 +1,304 @@
+"""The client: what it asks for, what it refuses before it sends anything; it needs nothing that trains."""
+
+import json
+import re
+import subprocess
+import sys
+import threading
+import tomllib
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import pytest
+from packaging.requirements import Requirement
+
+import genloom
+from genloom.errors import ClusterError, InvalidConfig, RequestError, UnknownName
+from genloom_platform import profiles
+from genloom_platform.jobs import origin, submit, travel
+from genloom_platform.jobs.client import Cluster
+from genloom_platform.jobs.reach import tunnel
+
+ENGINES = [
+    "torch",
+    "deepspeed",
+    "mlflow",
+    "pyarrow",
+    "boto3",
+    "optuna",
+    "sklearn",
+    "scipy",
+    "matplotlib",
+    "peft",
+]
+WITHOUT = f"""
+import sys
+from importlib.abc import MetaPathFinder
+
+class Missing(MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name.partition(".")[0] in {ENGINES}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+
+sys.meta_path.insert(0, Missing())
+import importlib.util
+known = importlib.util.find_spec
+importlib.util.find_spec = lambda name, package=None: None if name in {ENGINES} else known(name, package)
+"""
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    """A home and a working folder, in which nothing is set."""
+    (tmp_path / "clusters").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("RAY_ADDRESS", "GENLOOM_CLUSTER", "GENLOOM_STORE"):
+        monkeypatch.delenv(name, raising=False)
+    return tmp_path
+
+
+@pytest.fixture
+def lab(home, monkeypatch):
+    """The profile of a cluster that is nowhere; its token lies in the environment."""
+    monkeypatch.setenv("LAB_OPENS", "t" * 32)
+    (home / "clusters" / "lab.yaml").write_text(
+        "address: http://127.0.0.1:1\ntoken: {env: LAB_OPENS}\nsecrets: [LAB_STORE]\n"
+        "environment: {AWS_REGION: x}\n"
+    )
+    return profiles.load("lab")
+
+
+@pytest.fixture
+def server():
+    """A server that answers every path with what it is told to."""
+    answers = {}
+
+    class Answer(BaseHTTPRequestHandler):
+        def do_GET(self):
+            body = answers.get(self.path, b"?")
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *words):
+            pass
+
+    served = HTTPServer(("127.0.0.1", 0), Answer)
+    threading.Thread(target=served.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{served.server_port}", answers
+    served.shutdown()
+
+
+def run_without_engines(code, home):
+    return subprocess.run(
+        [sys.executable, "-c", WITHOUT + code], capture_output=True, text=True, cwd=home, timeout=120
+    )
+
+
+def test_the_client_needs_nothing_that_trains(home, lab):
+    code = """
+import genloom
+from genloom_platform import launchers, profiles
+from genloom_platform.jobs import client, job, nodes, origin, reach, remote, submit, travel, wheel
+sys.argv = ["genloom", "submit", "--help"]
+from genloom_platform.cli.app import main
+main()
+"""
+    done = run_without_engines(code, home)
+    assert done.returncode == 0, done.stderr
+    assert "Run a command on a cluster" in done.stdout
+
+
+def test_a_command_that_trains_says_that_this_is_a_client_alone(home):
+    code = "sys.argv = ['genloom', 'train', 'image-vae']\nfrom genloom_platform.cli.app import main\nmain()"
+    done = run_without_engines(code, home)
+    assert done.returncode == 2, done.stderr
+    assert "genloom submit --cluster NAME -- train image-vae" in done.stderr
+
+
+def test_what_the_client_installs_has_no_engine_in_it(root):
+    platform = tomllib.loads((root / "platform" / "pyproject.toml").read_text())["project"]
+    sdk = tomllib.loads((root / "sdk" / "pyproject.toml").read_text())["project"]
+    light = {Requirement(each).name for each in platform["dependencies"]}
+    assert light == {"genloom", "packaging", "pyyaml", "ray", "rich", "typer"}
+    assert [Requirement(each).name for each in sdk["optional-dependencies"]["client"]] == [
+        "genloom-platform"
+    ]
+
+
+def test_a_cluster_that_is_not_there_is_told_at_once(lab):
+    with pytest.raises(
+        ClusterError, match=r"lab does not answer at http://127.0.0.1:1: .*refused; is it up\?"
+    ):
+        Cluster(lab).connect()
+
+
+def test_what_answers_and_is_no_cluster_is_told(home, lab, server):
+    url, answers = server
+    there = lab.model_copy(update={"address": url})
+    with pytest.raises(ClusterError, match="no job server of Ray"):
+        Cluster(there).connect()
+    answers["/api/version"] = json.dumps({"ray_version": "2.31.0"}).encode()
+    with pytest.raises(RequestError, match=r"runs Ray 2.31.0 and this machine has 2.*pip install"):
+        Cluster(there).connect()
+
+
+def test_ray_address_does_not_move_a_cluster(home, lab, server, monkeypatch):
+    import ray
+
+    url, answers = server
+    answers["/api/version"] = json.dumps({"ray_version": ray.__version__}).encode()
+    monkeypatch.setenv("RAY_ADDRESS", "10.9.9.9:6379")
+    assert Cluster(lab.model_copy(update={"address": url})).client.get_address() == url
+
+
+def test_a_plugin_for_another_python_is_refused(home, lab, server, tmp_path):
+    import ray
+
+    url, answers = server
+    answers["/api/version"] = json.dumps({"ray_version": ray.__version__}).encode()
+    told = {"data": {"rayVersion": ray.__version__, "pythonVersion": "3.12.4"}}
+    answers["/api/v0/cluster_metadata"] = json.dumps(told).encode()
+    cluster = Cluster(lab.model_copy(update={"address": url}))
+    named = "acme_dots-0.4.2-1abc-{}.whl"
+    for tags, fits in (
+        ("py3-none-any", True),
+        ("cp312-cp312-linux_x86_64", True),
+        ("cp311-cp311-linux_x86_64", False),
+    ):
+        wheel = travel.Wheel(tmp_path / named.format(tags), "acme-dots", "0.4.2", "0" * 64)
+        if fits:
+            travel.check_fits(wheel, cluster)
+        else:
+            with pytest.raises(
+                RequestError, match=r"cp311-cp311.*Python 3.12.4; submit from Python 3.12"
+            ):
+                travel.check_fits(wheel, cluster)
+
+
+@pytest.mark.parametrize(("words", "message"), [
+    ([], "name the command"),
+    (["trian", "x"], "did you mean 'train'"),
+    (["jobs", "list"], "what can be a job"),
+    (["train", "x", "key=" + "t" * 32], "holds the cluster's token"),
+    (["train", "x", "name=the-store-key"], "holds the value of LAB_STORE"),
+    (["train", "x", "--data=s3-secret-0001"], "holds the value of AWS_SECRET_ACCESS_KEY"),
+])  # fmt: skip
+def test_a_command_that_is_none_or_holds_a_secret_is_refused(lab, monkeypatch, words, message):
+    monkeypatch.setenv("LAB_STORE", "the-store-key")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "s3-secret-0001")
+    with pytest.raises(RequestError, match=message) as refused:
+        submit.check(words, lab)
+    for secret in ("t" * 32, "the-store-key", "s3-secret-0001"):
+        assert secret not in str(refused.value)
+
+
+def test_a_job_is_told_names_of_secrets_and_never_their_values(lab, monkeypatch):
+    monkeypatch.setenv("LAB_STORE", "the-store-key")
+    luggage = travel.Luggage(None, None, "0")
+    told = submit.environment(lab.model_copy(update={"store": "s3://acme/team"}), "dots", luggage)
+    assert told["GENLOOM_STORE"] == "s3://acme/team"
+    assert (told["AWS_REGION"], told[origin.SECRETS], told[origin.JOB]) == ("x", "LAB_STORE", "dots")
+    assert "the-store-key" not in json.dumps(told)
+
+
+def test_a_job_whose_machine_lacks_a_secret_says_which(monkeypatch):
+    monkeypatch.setenv(origin.SECRETS, "HOME NOT_THERE")
+    with pytest.raises(RequestError, match=r"has no NOT_THERE, which"):
+        origin.check_secrets()
+
+
+def test_the_plugin_that_travelled_is_known_by_its_digest(monkeypatch):
+    monkeypatch.setenv(origin.PLUGIN, f"acme-dots 0.4.2 {'a' * 64}")
+    assert origin.digest_of("acme_dots") == "a" * 64
+    assert origin.digest_of("genloom-image") is None
+
+
+def test_files_that_the_command_names_travel_where_it_says(home):
+    (home / "runs").mkdir()
+    (home / "runs" / "a.yaml").write_text("steps: 1")
+    with travel.pack(["train", "runs/a.yaml", "steps=2"], home, None, 1000) as luggage:
+        assert (luggage.files / "runs" / "a.yaml").read_text() == "steps: 1"
+        first = luggage.digest
+    (home / "runs" / "a.yaml").write_text("steps: 3")
+    with travel.pack(["train", "runs/a.yaml"], home, None, 1000) as luggage:
+        assert luggage.digest != first
+    with travel.pack(["train", "image-vae"], home, None, 1000) as luggage:
+        assert luggage.runtime_env == {}
+
+
+def test_what_is_too_large_to_travel_is_named(home):
+    import jobs_plugin
+
+    (home / "big.csv").write_bytes(b"x" * 2000)
+    with (
+        pytest.raises(
+            RequestError,
+            match=r"big.csv \(2.0 kB\), and the cluster takes 1.0 kB; put them",
+        ),
+        travel.pack(["data", "import", "csv", "big.csv"], home, None, 1000),
+    ):
+        pass
+    with (
+        pytest.raises(RequestError, match="outside"),
+        travel.pack(["train", "/etc/hosts"], home, None, 10**6),
+    ):
+        pass
+    plugin = jobs_plugin.write(home / "plugin")
+    (plugin / "src" / "acme_dots" / "weights.bin").write_bytes(bytes(range(256)) * 400)
+    with (
+        pytest.raises(
+            RequestError, match=r"acme-dots is too large.*acme_dots/weights.bin \(.*leave them out"
+        ),
+        travel.pack(["train", "acme-dots"], home, plugin, 1000),
+    ):
+        pass
+
+
+def test_a_cluster_is_reached_by_the_tool_that_started_it(home):
+    for text, words in (
+        ("address: ssh://me@head:2222", "ssh -N .*-p 2222 -L 127.0.0.1:99:127.0.0.1:8265 -- me@head"),
+        ("launch: {kind: ray, file: r.yaml}", "ray dashboard --port 99 --remote-port 8265 .*r.yaml"),
+        (
+            "launch: {kind: kuberay, manifests: k, cluster: g, namespace: n, context: c}",
+            "kubectl --context c --namespace n port-forward .* service/g-head-svc 99:8265",
+        ),
+    ):
+        (home / "clusters" / "it.yaml").write_text(text)
+        assert re.fullmatch(words, " ".join(tunnel(profiles.load("it"), 99)))
+    (home / "clusters" / "it.yaml").write_text("store: s3://a/b")
+    with pytest.raises(RequestError, match="does not say how the cluster is reached"):
+        tunnel(profiles.load("it"), 99)
+
+
+def test_a_profile_that_would_give_a_secret_away_is_refused(home):
+    for text, words in (
+        ("address: http://10.0.0.1:8265", "in clear text"),
+        ("address: https://me:hidden@ray.acme.com", "must hold no password"),
+        ("environment: {AWS_SECRET_ACCESS_KEY: hidden}", "name it in `secrets`"),
+        ("token: {file: a, env: B}", "is a file or a variable"),
+        ("address: ftp://x", "must be https://host"),
+    ):
+        (home / "clusters" / "it.yaml").write_text(text)
+        with pytest.raises(InvalidConfig, match=words):
+            profiles.load("it")
+    (home / "clusters" / "it.yaml").write_text("address: http://10.0.0.1:8265\ntrusted_network: true")
+    assert profiles.load("it").address == "http://10.0.0.1:8265"
+
+
+def test_team_code_names_a_cluster_by_its_profile(home, lab, root, monkeypatch):
+    # What this tree says of itself, before what is installed says it.
+    told = tomllib.loads((root / "platform" / "pyproject.toml").read_text())["project"]
+    info = home / "genloom_platform-9.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: genloom-platform\nVersion: 9\n")
+    lines = [f"{name} = {at}" for name, at in told["entry-points"]["genloom.platforms"].items()]
+    (info / "entry_points.txt").write_text("\n".join(["[genloom.platforms]", *lines]))
+    monkeypatch.syspath_prepend(home)
+    with pytest.raises(UnknownName, match="did you mean 'lab'"):
+        genloom.connect("lap")
+    with pytest.raises(ClusterError, match="does not answer"):
+        genloom.connect("lab").train("image-vae", data="digits", workers=2, schedule__name="cosine")
+    with pytest.raises(RequestError, match="travels to a cluster"):
+        genloom.connect(plugin=".")

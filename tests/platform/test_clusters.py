@@ -1,0 +1,98 @@
+"""The profiles and cluster files of this repository: each is whole, and Ray checks those of `ray up` itself."""
+
+import re
+import subprocess
+
+import pytest
+import yaml
+
+from genloom_platform import profiles
+from genloom_platform.profiles import KubeRay, Machine, RayUp
+
+NAMES = ["aws", "kuberay", "local", "onprem"]
+
+
+@pytest.fixture(scope="module")
+def loaded(root):
+    return {name: profiles.load(str(root / "clusters" / f"{name}.yaml")) for name in NAMES}
+
+
+def test_each_profile_says_how_its_cluster_is_started_and_reached(root, loaded):
+    assert sorted(path.stem for path in (root / "clusters").glob("*.yaml")) == NAMES
+    kinds = {name: type(profile.launch) for name, profile in loaded.items()}
+    assert kinds == {"aws": RayUp, "kuberay": KubeRay, "local": Machine, "onprem": RayUp}
+    for profile in loaded.values():
+        assert profile.workers
+        # Nothing goes over a network in clear text: a tunnel, or TLS.
+        assert not (profile.address or "").startswith("http://")
+
+
+@pytest.fixture(params=["onprem", "aws"])
+def ray_up(request, loaded):
+    """A profile, and its file as Ray completes and checks it."""
+    from ray.autoscaler._private.util import prepare_config, validate_config
+
+    profile = loaded[request.param]
+    config = prepare_config(yaml.safe_load(profile.launch.file.read_text()))
+    validate_config(config)
+    return profile, config
+
+
+def test_rays_own_validation_takes_the_file(ray_up):
+    profile, config = ray_up
+    assert config["head_node_type"] in config["available_node_types"]
+    assert config["provider"]["type"] == {"onprem": "local", "aws": "aws"}[profile.name]
+
+
+def test_rays_validation_would_refuse_a_key_that_it_does_not_know(loaded):
+    import jsonschema
+    from ray.autoscaler._private.util import prepare_config, validate_config
+
+    config = prepare_config(yaml.safe_load(loaded["aws"].launch.file.read_text()))
+    with pytest.raises(jsonschema.ValidationError, match="head_start_command"):
+        validate_config({**config, "head_start_command": []})
+
+
+def test_every_node_is_closed_and_has_the_token_and_the_store(ray_up):
+    profile, config = ray_up
+    (mount,) = config["file_mounts"].items()
+    assert mount[0] == "~/.ray/auth_token"
+    assert profile.token_source.file.name == profile.name
+    assert str(mount[1]).endswith(f".genloom/tokens/{profile.name}")
+    for commands in (config["head_start_ray_commands"], config["worker_start_ray_commands"]):
+        (start,) = [each for each in commands if "ray start" in each]
+        assert "RAY_AUTH_MODE=token" in start
+        assert f"GENLOOM_STORE={profile.store}" in start
+        assert "dashboard-host=0.0.0.0" not in start
+        assert subprocess.run(["sh", "-n", "-c", start], capture_output=True).returncode == 0
+
+
+def test_a_profiles_workers_are_those_that_the_autoscaler_can_bring(loaded, ray_up):
+    profile, config = ray_up
+    if profile.name == "onprem":
+        assert len(config["provider"]["worker_ips"]) == profile.workers["gpu"].most
+        return
+    for name, worker in profile.workers.items():
+        kind = config["available_node_types"][name]
+        assert (kind["resources"]["CPU"], kind["resources"]["GPU"]) == (worker.cpus, worker.gpus)
+        assert kind["max_workers"] == worker.most
+        assert ("InstanceMarketOptions" in kind["node_config"]) == worker.spot
+    assert config["available_node_types"][config["head_node_type"]]["resources"]["GPU"] == 0
+
+
+def test_the_raycluster_is_what_the_profile_names(loaded):
+    profile = loaded["kuberay"]
+    folder = profile.launch.manifests
+    kustomization = yaml.safe_load((folder / "kustomization.yaml").read_text())
+    assert kustomization["namespace"] == profile.launch.namespace
+    (cluster,) = [yaml.safe_load((folder / name).read_text()) for name in kustomization["resources"]]
+    assert (cluster["kind"], cluster["metadata"]["name"]) == ("RayCluster", profile.launch.cluster)
+    assert cluster["spec"]["authOptions"] == {"mode": "token"}
+    (group,) = cluster["spec"]["workerGroupSpecs"]
+    assert (group["groupName"], group["maxReplicas"]) == ("gpu", profile.workers["gpu"].most)
+    (container,) = group["template"]["spec"]["containers"]
+    assert container["resources"]["limits"]["nvidia.com/gpu"] == "1"
+    # Every reference to a secret is by name.
+    assert not re.search(
+        r"(AKIA|aws_secret|password:)", (folder / "cluster.yaml").read_text(), re.IGNORECASE
+    )
