@@ -130,12 +130,14 @@ def closed(local_backend) -> Iterator[tuple[str, Revocable, FastAPI]]:
     app = FastAPI()
     wall.install(app, Maker(backend, Catalog(backend.models)), door)
     with running(app) as url:
+        assert httpx.get(url, timeout=120).status_code == 200
         yield url, door, app
 
 
 @pytest.fixture(scope="module")
 def opened(local_backend, gate, closed) -> Iterator[str]:
     with running(create_app(Streaming(local_backend("drawer", "counter", "brightness"), gate))) as url:
+        assert httpx.get(url, timeout=120).status_code == 200  # Gradio is loaded now
         yield url
 
 
