@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from genloom import registry as plugins
-from genloom.errors import RequestError
+from genloom.errors import RequestError, TrainingError
 from genloom_platform import cluster
 from genloom_platform.config import RunConfig
 from genloom_platform.data import manifest as manifests
@@ -82,6 +82,7 @@ def train(
         start=start,
     )
     with Lock(store, name) as held:
+        runs.claim(store, name)  # once more: connecting takes long, and another may have taken it meanwhile
         runs.create(store, run)
         on_start(run, 0)
         course = Course(store, run, tracking, lambda: held.lost, on_report, on_event)
@@ -98,12 +99,10 @@ def resume(
 ) -> Trained:
     """Go on with a run from its newest checkpoint; arguments and errors as for `train`."""
     run = runs.find(store, name)
-    if runs.status(store, name).state == "finished":
-        raise RequestError(f"the run {name} is finished; start another to train more")
-    if run.sweep and lock.holder(store, run.sweep, "sweep"):
-        raise RequestError(f"the run {name} is a trial of the sweep {run.sweep}, which goes on with it")
+    _require_unfinished(store, run)
     _connect(run.config)
     with Lock(store, name) as held:
+        _require_unfinished(store, run)  # connecting takes long, and whoever trained it may have ended meanwhile
         tracking = Tracking(Registry(store), run.tracking_id)
         avoid = recovery.avoid(runs.history(store, name))
         found = checkpoint.find(store, name, avoid.checkpoints)
@@ -112,6 +111,16 @@ def resume(
         on_start(run, found.step)
         course = Course(store, run, tracking, lambda: held.lost, on_report, on_event)
         return _see_through(course, tracking)
+
+
+def _require_unfinished(store: Store, run: Run) -> None:
+    """Raise RequestError where nobody is to go on with a run, or its sweep does."""
+    if runs.status(store, run.name).state == "finished":
+        raise RequestError(f"the run {run.name} is finished; start another to train more")
+    if run.sweep and lock.holder(store, run.sweep, "sweep"):
+        raise RequestError(
+            f"the run {run.name} is a trial of the sweep {run.sweep}, which goes on with it"
+        )
 
 
 def _connect(config: RunConfig) -> None:
@@ -127,7 +136,7 @@ def _see_through(course: Course, tracking: Tracking) -> Trained:
         finished = course.train()
         model = register(store, run, tracking.run_id) if finished else None
     except BaseException as error:
-        if course.lost:
+        if _is_anothers(course):
             raise  # the records are the other process's
         asked = isinstance(error, KeyboardInterrupt)  # between two attempts, or a second time
         message = "" if asked else str(error) or type(error).__name__
@@ -136,6 +145,8 @@ def _see_through(course: Course, tracking: Tracking) -> Trained:
         runs.set_status(store, run.name, ended)
         tracking.end("KILLED" if asked else "FAILED")
         raise
+    if _is_anothers(course):
+        raise TrainingError(f"another process has taken the run {run.name} over; let it")
     status = Status(
         state="finished" if finished else "stopped",
         step=course.step,
@@ -145,6 +156,11 @@ def _see_through(course: Course, tracking: Tracking) -> Trained:
     runs.set_status(store, run.name, status)
     tracking.end("FINISHED" if finished else "KILLED")
     return Trained(run, runs.status(store, run.name), model)
+
+
+def _is_anothers(course: Course) -> bool:
+    """Whether another process writes the run now, or has finished it."""
+    return course.lost or runs.status(course.store, course.run.name).state == "finished"
 
 
 def register(store: Store, run: Run, tracking_id: str) -> Version:
