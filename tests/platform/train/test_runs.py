@@ -5,9 +5,11 @@ import datetime
 import pytest
 
 from genloom.errors import RequestError, TrainingError
+from genloom_platform.cli import runs as cli
 from genloom_platform.config import RunConfig
 from genloom_platform.store import Store
-from genloom_platform.train import launch, lock, runs
+from genloom_platform.train import checkpoint, launch, lock, runs
+from genloom_platform.train.checkpoint import Checkpoint
 from genloom_platform.train.course import Course
 from genloom_platform.train.runs import Run, Status
 
@@ -46,7 +48,9 @@ def test_a_run_that_finishes_while_another_process_connects_is_not_begun_again(s
     assert lock.holder(store, "one") is None
 
 
-def test_a_name_that_another_process_takes_while_this_one_connects_is_refused(digits_store, monkeypatch):
+def test_a_name_that_another_process_takes_while_this_one_connects_is_refused(
+    digits_store, monkeypatch
+):
     from genloom_platform.config import read_values, resolve
 
     config = resolve(read_values("image-classifier", ["steps=10", "data=digits"]), digits_store)
@@ -62,7 +66,7 @@ def test_no_status_is_written_over_that_of_a_run_that_another_process_has_finish
 ):
     run = a_run(store)
     monkeypatch.setattr(launch, "_connect", lambda config: None)
-    monkeypatch.setattr(launch, "Tracking", lambda registry, run_id: None)
+    monkeypatch.setattr(launch, "Tracking", Untracked)
 
     def train(course):
         runs.set_status(store, run.name, Status(state="finished", step=2000, model="example@1"))
@@ -71,6 +75,85 @@ def test_no_status_is_written_over_that_of_a_run_that_another_process_has_finish
         return outcome
 
     monkeypatch.setattr(Course, "train", train)
-    with pytest.raises(TrainingError, match="another process has taken|workers died"):
+    with pytest.raises(TrainingError, match=r"another process has taken|workers died"):
         launch.resume(store, "one")
     assert runs.status(store, "one").model == "example@1"
+
+
+def save(store, run, step, **metrics):
+    """A committed checkpoint, without files."""
+    saved = Checkpoint(
+        step=step, workers=1, zero_stage=0, files={}, metrics=metrics, created_at=checkpoint.now()
+    )
+    store.write(
+        f"{checkpoint.place(run, step)}/{checkpoint.MANIFEST}",
+        saved.signed().model_dump_json().encode(),
+    )
+
+
+def listed(capsys):
+    cli.list_()
+    return capsys.readouterr().out
+
+
+def shown(capsys, name):
+    cli.show(name)
+    return capsys.readouterr().out
+
+
+def test_a_run_whose_process_is_gone_is_cut_off_and_what_goes_on_with_it_is_said(
+    store, monkeypatch, capsys
+):
+    monkeypatch.setenv("GENLOOM_STORE", store.url)
+    run = a_run(store)
+    with lock.Lock(store, run.name):
+        assert runs.standing(store, run).state == "running"
+        assert " running " in listed(capsys)
+    assert runs.standing(store, run).state == "cut off"
+    assert " cut off " in listed(capsys)
+    assert "genloom train --resume one" in shown(capsys, "one")
+    with pytest.raises(RequestError, match="is cut off; go on with: genloom train --resume one"):
+        cli.stop("one")
+
+
+def test_a_trial_is_running_as_long_as_its_sweep_is(store):
+    run = a_run(store, sweep="rates")
+    with lock.Lock(store, "rates", "sweep"):
+        assert runs.standing(store, run).state == "running"
+    assert runs.standing(store, run).state == "cut off"
+    assert "rates" in runs.go_on_with(run)
+
+
+def test_a_run_that_ends_while_it_is_looked_at_is_never_cut_off(store, monkeypatch):
+    run = a_run(store)
+
+    def ends(store, run):
+        runs.set_status(store, run.name, Status(state="finished", step=2000))
+        return False
+
+    monkeypatch.setattr(runs, "is_written", ends)
+    assert runs.standing(store, run).state == "finished"
+
+
+def test_a_run_that_trains_is_shown_at_its_newest_checkpoint(store, monkeypatch, capsys):
+    monkeypatch.setenv("GENLOOM_STORE", store.url)
+    run = a_run(store)
+    save(store, "one", 200, loss=0.5)
+    save(store, "one", 400, loss=0.25)
+    with lock.Lock(store, "one"):
+        assert "400/2,000" in listed(capsys)
+        text = shown(capsys, "one")
+    assert "400 of 2,000, by its newest checkpoint" in text
+    assert "loss 0.25" in text
+    store.write(f"{checkpoint.place('one', 400)}/{checkpoint.MANIFEST}", b"{}")
+    assert runs.standing(store, run).step == 200
+
+
+class Untracked:
+    """No MLflow."""
+
+    def __init__(self, registry, run_id):
+        pass
+
+    def end(self, state):
+        pass
