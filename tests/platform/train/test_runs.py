@@ -149,6 +149,22 @@ def test_a_run_that_trains_is_shown_at_its_newest_checkpoint(store, monkeypatch,
     assert runs.standing(store, run).step == 200
 
 
+def test_a_run_that_is_stopped_before_its_workers_report_stands_at_its_checkpoint(store, monkeypatch):
+    a_run(store)
+    save(store, "one", 400, loss=0.25)
+    monkeypatch.setattr(launch, "_connect", lambda config: None)
+    monkeypatch.setattr(launch, "Tracking", Untracked)
+
+    def train(course):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Course, "train", train)
+    with pytest.raises(KeyboardInterrupt):
+        launch.resume(store, "one")
+    found = runs.status(store, "one")
+    assert (found.state, found.step, found.metrics) == ("stopped", 400, {"loss": 0.25})
+
+
 class Untracked:
     """No MLflow."""
 

@@ -12,6 +12,7 @@ from genloom_platform.observe.tracking import Tracking
 from genloom_platform.store import Store
 from genloom_platform.train import checkpoint, recovery, runs
 from genloom_platform.train.attempt import Watch, attempt
+from genloom_platform.train.checkpoint import Found
 from genloom_platform.train.inbox import Shown, start_inbox
 from genloom_platform.train.progress import Report
 from genloom_platform.train.runs import Run
@@ -72,6 +73,11 @@ class Course:
         """Whether another process has taken the run over."""
         return self._lost()
 
+    def goes_on_from(self, found: Found) -> None:
+        """Stand where a checkpoint does, whatever ends the course before its workers report."""
+        self.step = found.step or self._errand.step
+        self.metrics = found.checkpoint.metrics if found.checkpoint else {}
+
     def train(self) -> bool:
         """Attempt until the run is finished (true) or was asked to stop (false).
 
@@ -126,6 +132,7 @@ class Course:
         found = patiently(self.store, lambda: checkpoint.find(self.store, name, avoid.checkpoints))
         for step, why in found.damaged.items():
             self._on_event(f"the checkpoint of step {step:,} is passed over: {why}")
+        self.goes_on_from(found)
         workers = self._wait_for_room()
         where = f"step {found.step:,}" if found.step else "the beginning"
         if len(self._history) > self._begun:
@@ -140,7 +147,7 @@ class Course:
             attempt=len(self._history) + 1,
             mark=secrets.token_hex(4),
             workers=workers,
-            step=found.step or self._errand.step,
+            step=self.step,
             start=self.run.start,
             passed_over=avoid.steps,
             origin=None if found.step else self._errand.origin,

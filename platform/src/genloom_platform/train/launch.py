@@ -82,7 +82,9 @@ def train(
         start=start,
     )
     with Lock(store, name) as held:
-        runs.claim(store, name)  # once more: connecting takes long, and another may have taken it meanwhile
+        runs.claim(
+            store, name
+        )  # once more: connecting takes long, and another may have taken it meanwhile
         runs.create(store, run)
         on_start(run, 0)
         course = Course(store, run, tracking, lambda: held.lost, on_report, on_event)
@@ -102,7 +104,9 @@ def resume(
     _require_unfinished(store, run)
     _connect(run.config)
     with Lock(store, name) as held:
-        _require_unfinished(store, run)  # connecting takes long, and whoever trained it may have ended meanwhile
+        _require_unfinished(
+            store, run
+        )  # connecting takes long, and whoever trained it may have ended meanwhile
         tracking = Tracking(Registry(store), run.tracking_id)
         avoid = recovery.avoid(runs.history(store, name))
         found = checkpoint.find(store, name, avoid.checkpoints)
@@ -110,6 +114,7 @@ def resume(
         runs.set_status(store, name, Status(state="running", step=found.step))
         on_start(run, found.step)
         course = Course(store, run, tracking, lambda: held.lost, on_report, on_event)
+        course.goes_on_from(found)
         return _see_through(course, tracking)
 
 
