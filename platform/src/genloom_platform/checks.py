@@ -48,7 +48,9 @@ def of_objectives(config: RunConfig, trainable: genloom.Trainable) -> list[Probl
         if name not in objectives
     ]  # fmt: skip
     for objective in objectives.values():
-        fault = check(settings_of(config.optimizer, config.optimizers, objective))
+        own = "name" in config.optimizers.get(objective.name, {})
+        where = f"optimizers.{objective.name}.name" if own else "optimizer.name"
+        fault = check(settings_of(config.optimizer, config.optimizers, objective), where)
         if fault and fault not in problems:
             problems.append(fault)
     return problems
