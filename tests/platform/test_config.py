@@ -72,6 +72,15 @@ def test_every_group_of_deepspeeds_json_is_checked(digits_store, key, value, mes
     assert message in said
 
 
+def test_a_best_checkpoint_by_a_validation_that_there_is_not_is_refused(digits_store):
+    best = "checkpoint.best=validation/loss"
+    found = problems(digits_store, "data=digits", best)
+    assert "holds none out; add validation.share=0.1" in found["checkpoint.best"]
+    resolve(
+        read_values("image-classifier", ["data=digits", best, "validation.share=0.1"]), digits_store
+    )
+
+
 def test_what_deepspeed_knows_is_passed_on(digits_store):
     given = {
         "zero_optimization": {"stage": 3, "stage3_param_persistence_threshold": 0,

@@ -11,6 +11,7 @@ from genloom_platform.store import Store
 from genloom_platform.train import checkpoint, launch, lock, runs
 from genloom_platform.train.checkpoint import Checkpoint
 from genloom_platform.train.course import Course
+from genloom_platform.train.progress import Report
 from genloom_platform.train.runs import Run, Status
 
 
@@ -173,3 +174,27 @@ class Untracked:
 
     def end(self, state):
         pass
+
+
+@pytest.mark.parametrize("every", [5, 100])
+def test_a_best_checkpoint_by_a_metric_that_nobody_reports_is_told_once_at_the_first_checkpoint(
+    store, every
+):
+    run = a_run(store, steps=10, checkpoint={"best": "foo", "every": every})
+    told = []
+    course = Course(store, run, None, lambda: False, lambda report: None, told.append)
+    for step in (1, 5, 10):
+        course._seen(Report(step, [{"loss": 0.5, "accuracy": 0.9}], 1.0, {}))
+        assert len(told) == (step >= min(every, 10))
+    assert told == [
+        "no checkpoint stays as the best: the run reports no 'foo'; give checkpoint.best one of those that are "
+        "reported: accuracy, loss"
+    ]
+
+
+def test_a_best_checkpoint_by_a_metric_that_is_reported_is_no_matter(store):
+    run = a_run(store, steps=10, checkpoint={"best": "loss", "every": 5})
+    told = []
+    course = Course(store, run, None, lambda: False, lambda report: None, told.append)
+    course._seen(Report(5, [{"loss": 0.5}], 1.0, {}))
+    assert told == []

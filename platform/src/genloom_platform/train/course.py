@@ -2,7 +2,7 @@
 
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from genloom.errors import GenloomError, StoreError, TrainingError
@@ -65,7 +65,7 @@ class Course:
         self._history = runs.history(store, run.name)
         self._begun = len(self._history)
         self._began_at = 0.0
-        self._unseen = False
+        self._unseen = self._best_sought = False
         self._prometheus = Metrics(run.name, run.config.generator_name)
 
     @property
@@ -201,6 +201,13 @@ class Course:
             self._tracking.log(report)
         self._prometheus.log(report)
         self._on_report(report)
+        config = self.run.config
+        saved = report.step % config.checkpoint.every == 0 or report.step == config.steps
+        if saved and report.metrics and not self._best_sought:
+            self._best_sought = True
+            fault = without_best(config.checkpoint.best, report.metrics[-1])
+            if fault:
+                self._on_event(fault)
 
     def _shown(self, shown: Shown) -> None:
         if shown.fault and self._unseen:
@@ -214,6 +221,22 @@ class Course:
         if self._tracking:
             self._tracking.show(shown)
         self._on_event(f"samples of step {shown.step:,}: {self.store.url}/{shown.places[0]}")
+
+
+def without_best(best: str | None, metrics: Mapping[str, float]) -> str:
+    """That no step has the metric of which the best checkpoint is to be kept, in words; empty where one has.
+
+    Args:
+        best: The metric; None where none is asked for.
+        metrics: What a checkpoint's step has come to.
+    """
+    if best is None or best in metrics:
+        return ""
+    names = ", ".join(sorted(metrics)) or "none"
+    return (
+        f"no checkpoint stays as the best: the run reports no {best!r}; give checkpoint.best one of those "
+        f"that are reported: {names}"
+    )
 
 
 def _failed(
