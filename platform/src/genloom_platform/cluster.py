@@ -80,6 +80,20 @@ def connect(cpus: float = 0, *, dashboard: bool = False) -> None:
         signal.signal(signal.SIGTERM, polite_end)
 
 
+def starts_here() -> bool:
+    """Whether `connect` would start a cluster on this machine."""
+    ray = sys.modules.get("ray")
+    return "RAY_ADDRESS" not in os.environ and not (ray and ray.is_initialized())
+
+
+def machine_bytes() -> int:
+    """The memory of this machine, or of the container that this process is in."""
+    _close()  # Ray is imported
+    from ray._common.utils import get_system_memory
+
+    return get_system_memory()
+
+
 def _unreachable(error: Exception, address: str | None) -> str:
     """That there is no cluster, why, and what to do."""
     if address:

@@ -5,6 +5,7 @@ registered.
 """
 
 import datetime
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -17,10 +18,10 @@ from genloom_platform.data import shards
 from genloom_platform.models import release
 from genloom_platform.models.publish import publish
 from genloom_platform.models.registry import Registry, Version
-from genloom_platform.models.start import plan
+from genloom_platform.models.start import Start, plan
 from genloom_platform.observe.tracking import Tracking
 from genloom_platform.store import Store
-from genloom_platform.train import checkpoint, lock, recovery, runs
+from genloom_platform.train import checkpoint, crowding, lock, recovery, runs
 from genloom_platform.train.course import Course
 from genloom_platform.train.lock import Lock
 from genloom_platform.train.progress import Report
@@ -58,7 +59,7 @@ def train(
 
     Raises:
         RequestError: The dataset does not exist or fit, the name is taken, the cluster is too small, a
-            finetune's patterns fit nothing.
+            finetune's patterns fit nothing, or this machine too small where there is no cluster.
         DataError: A shard is damaged.
         TrainingError: The training failed.
     """
@@ -68,6 +69,7 @@ def train(
     name = runs.claim(store, name) if name else runs.new_name(store, config.generator_name)
     store.check_writable()
     shards.require(store, manifest)
+    _look_at_this_machine(store, config, manifest.full_name, start, on_event)
     _connect(config)
     tracking = Tracking(Registry(store))
     plugin = plugins.find(config.generator_name)
@@ -102,6 +104,7 @@ def resume(
     """Go on with a run from its newest checkpoint; arguments and errors as for `train`."""
     run = runs.find(store, name)
     _require_unfinished(store, run)
+    _look_at_this_machine(store, run.config, run.dataset, run.start, on_event)
     _connect(run.config)
     with Lock(store, name) as held:
         _require_unfinished(
@@ -126,6 +129,21 @@ def _require_unfinished(store: Store, run: Run) -> None:
         raise RequestError(
             f"the run {run.name} is a trial of the sweep {run.sweep}, which goes on with it"
         )
+
+
+def _look_at_this_machine(
+    store: Store,
+    config: RunConfig,
+    dataset: str,
+    start: Start | None,
+    on_event: Callable[[str], None],
+) -> None:
+    """Say that a run's workers must share the cores here, where they must; refuse those that have no room."""
+    crowded = crowding.warning(config, os.cpu_count() or 1) if cluster.starts_here() else ""
+    if crowded:
+        on_event(crowded)
+        manifest = manifests.load(store, dataset)
+        crowding.require_memory(config, manifest, start, cluster.machine_bytes())
 
 
 def _connect(config: RunConfig) -> None:
