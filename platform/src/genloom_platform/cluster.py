@@ -20,10 +20,12 @@ RAY_TRAIN = {
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
     # A process more to start for each attempt; `draining` sees the same.
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
+    # Ray Train writes what a worker prints once more, as a line of its own log, into the same file.
+    "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
     # As Ray Train sets it for its own actor: its controller waits within async code, and Ray would warn of it.
     "RAY_WARN_BLOCKING_GET_INSIDE_ASYNC": "0",
 }
-"""For attempts to start and end soon."""
+"""For attempts to start and end soon, and for a log that says everything once."""
 IDLE_PER_SLOT = 4
 """Processes for each CPU slot of a cluster on this machine, up to which idle ones are kept."""
 RAYS_OWN = (ConnectionError, RuntimeError, TimeoutError, ValueError)
