@@ -115,6 +115,10 @@ def test_a_run_whose_process_is_gone_is_cut_off_and_what_goes_on_with_it_is_said
     assert "genloom train --resume one" in shown(capsys, "one")
     with pytest.raises(RequestError, match="is cut off; go on with: genloom train --resume one"):
         cli.stop("one")
+    a_run(store, "trial", sweep="rates")
+    runs.set_status(store, "trial", Status(state="stopped", step=20))
+    with pytest.raises(RequestError, match=r"it is stopped$"):
+        cli.stop("trial")
 
 
 def test_a_trial_is_running_as_long_as_its_sweep_is(store):

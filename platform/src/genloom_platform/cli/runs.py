@@ -110,7 +110,9 @@ def stop(run: Annotated[str, typer.Argument(help="The run's name.")]) -> None:
             raise RequestError(
                 f"the run {run} is a trial of the sweep {found.sweep}, which is running; end that: Ctrl-C, there"
             )
-        more = f"; {runs.go_on_with(found)}" if state in ("stopped", "cut off") else ""
+        # A trial that is stopped may have been so by its sweep, for good.
+        goes_on = state == "cut off" or (state == "stopped" and not found.sweep)
+        more = f"; {runs.go_on_with(found)}" if goes_on else ""
         raise RequestError(f"no process is writing the run {run}; it is {state}{more}")
     runs.ask_to_stop(store, run)
     say(f"asked {run} to save and end …")
