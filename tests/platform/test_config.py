@@ -26,7 +26,8 @@ def test_all_errors_come_at_once_with_value_rule_and_remedy(digits_store):
 
 
 @pytest.mark.parametrize(("word", "where", "message"), [
-    ("optimizer.name=Addam", "optimizer", "did you mean 'Adam'"),
+    ("optimizer.name=Addam", "optimizer.name", "did you mean 'Adam'"),
+    ("optimizers.loss.name=Addam", "optimizers.loss.name", "did you mean 'Adam'"),
     ("optimizers.critic.lr=1", "optimizers.critic", "has no objective 'critic'"),
     ("optimizer.momentum=0.9", "optimizer", "AdamW takes no momentum"),
 ])  # fmt: skip
@@ -50,7 +51,8 @@ def test_a_batch_that_does_not_divide_is_refused_with_the_nearest_that_do(digits
     ("zero_optimisation", "{stage: 2}", "did you mean 'zero_optimization'"),
     ("zero_optimization", "2", "is no group"),
     ("zero_optimization.sage", "2", "did you mean 'stage'"),
-    ("zero_optimization.stage", "4", "3"),
+    ("zero_optimization.stage", "7", "stage = 7: is no stage; give 0, 1, 2 or 3"),
+    ("zero_optimization", "{stage: 7, overlap_comm: true}", "is no stage; give 0, 1, 2 or 3"),
     ("zero_optimization.stage", "true", "is no stage"),
     ("zero_optimization.offload_optimizer.device", "cpu", "give deepspeed.zero_optimization.stage=1"),
     ("zero_optimization.offload_param.device", "nvme", "cannot be saved"),
@@ -68,6 +70,15 @@ def test_every_group_of_deepspeeds_json_is_checked(digits_store, key, value, mes
     where, said = next(iter(found.items()))
     assert where.startswith(f"deepspeed.{key.partition('.')[0]}")
     assert message in said
+
+
+def test_a_best_checkpoint_by_a_validation_that_there_is_not_is_refused(digits_store):
+    best = "checkpoint.best=validation/loss"
+    found = problems(digits_store, "data=digits", best)
+    assert "holds none out; add validation.share=0.1" in found["checkpoint.best"]
+    resolve(
+        read_values("image-classifier", ["data=digits", best, "validation.share=0.1"]), digits_store
+    )
 
 
 def test_what_deepspeed_knows_is_passed_on(digits_store):

@@ -2,9 +2,11 @@ import inspect
 import pickle
 
 import pytest
+from pydantic import BaseModel, Field, ValidationError, field_validator
 
 from genloom import errors
 from genloom.errors import EndpointError, InvalidConfig, Problem, UnknownName
+from genloom.problems import problems_of
 
 TREE = [each for _, each in inspect.getmembers(errors, inspect.isclass) if issubclass(each, Exception)]
 
@@ -39,3 +41,29 @@ def test_an_invalid_config_lists_every_problem_with_value_rule_and_remedy():
         "  a = 1: must be 2; give 2",
         "  b: is missing; add b",
     ]
+
+
+class Bounded(BaseModel):
+    few: list[int] = Field(default=[1], min_length=1, max_length=2)
+    told: int = 0
+
+    @field_validator("told")
+    @classmethod
+    def _told(cls, told):
+        if told == 1:
+            raise ValueError("cannot be 1; give 2, for that is possible")
+        if told == 3:
+            raise ValueError("cannot be 3")
+        return told
+
+
+@pytest.mark.parametrize(("values", "message"), [
+    ({"few": []}, "few = []: must have at least 1 entry, and has 0; add 1 or more"),
+    ({"few": [1, 2, 3, 4]}, "few = [1, 2, 3, 4]: must have at most 2 entries, and has 4; leave 2 out"),
+    ({"told": 1}, "told = 1: cannot be 1; give 2, for that is possible"),
+    ({"told": 3}, "told = 3: cannot be 3; change it"),
+])  # fmt: skip
+def test_a_fault_of_a_setting_is_told_in_plain_words_with_one_remedy(values, message):
+    with pytest.raises(ValidationError) as error:
+        Bounded(**values)
+    assert list(map(str, problems_of(error.value, Bounded))) == [message]

@@ -48,7 +48,9 @@ def of_objectives(config: RunConfig, trainable: genloom.Trainable) -> list[Probl
         if name not in objectives
     ]  # fmt: skip
     for objective in objectives.values():
-        fault = check(settings_of(config.optimizer, config.optimizers, objective))
+        own = "name" in config.optimizers.get(objective.name, {})
+        where = f"optimizers.{objective.name}.name" if own else "optimizer.name"
+        fault = check(settings_of(config.optimizer, config.optimizers, objective), where)
         if fault and fault not in problems:
             problems.append(fault)
     return problems
@@ -106,6 +108,11 @@ def _other_problems(config: RunConfig) -> list[Problem]:
     if config.profile and config.steps <= profiling.WARMUP_STEPS:
         rule = f"traces what comes after {profiling.WARMUP_STEPS} steps, and the run has {config.steps}"
         problems.append(Problem("profile", "true", rule, "raise steps"))
+    best = config.checkpoint.best
+    if best and best.startswith("validation/") and not config.validation:
+        rule = "is measured on held-out rows, and the run holds none out"
+        remedy = "add validation.share=0.1, or give a metric of training"
+        problems.append(Problem("checkpoint.best", repr(best), rule, remedy))
     for key, schedule in {"schedule": config.schedule, **config.schedules}.items():
         if schedule.warmup >= config.steps:
             where = key if key == "schedule" else f"schedules.{key}"

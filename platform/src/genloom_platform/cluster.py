@@ -20,12 +20,16 @@ RAY_TRAIN = {
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
     # A process more to start for each attempt; `draining` sees the same.
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
+    # Ray Train writes what a worker prints once more, as a line of its own log, into the same file.
+    "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
     # As Ray Train sets it for its own actor: its controller waits within async code, and Ray would warn of it.
     "RAY_WARN_BLOCKING_GET_INSIDE_ASYNC": "0",
 }
-"""For attempts to start and end soon."""
+"""For attempts to start and end soon, and for a log that says everything once."""
 IDLE_PER_SLOT = 4
 """Processes for each CPU slot of a cluster on this machine, up to which idle ones are kept."""
+RAYS_OWN = (ConnectionError, RuntimeError, TimeoutError, ValueError)
+"""What Ray raises where it cannot start or be reached, beside a bare Exception where its start takes too long."""
 MIN_LOCAL_CPUS = 4
 """A cluster on this machine counts at least as many, so that two workers and the stream fit on a small one."""
 
@@ -71,12 +75,41 @@ def connect(cpus: float = 0, *, dashboard: bool = False) -> None:
                 _system_config=system,
                 **quiet,
             )
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        where = f"the cluster at {address}" if address else "a cluster on this machine"
-        raise GenloomError(f"cannot reach {where}: {error}; see genloom doctor") from error
+    except Exception as error:
+        if type(error) is not Exception and not isinstance(error, RAYS_OWN):
+            raise
+        raise GenloomError(_unreachable(error, address)) from error
     if threading.current_thread() is threading.main_thread():
         # Ray takes SIGTERM for itself, and prints a stack on the terminal when it comes.
         signal.signal(signal.SIGTERM, polite_end)
+
+
+def starts_here() -> bool:
+    """Whether `connect` would start a cluster on this machine."""
+    ray = sys.modules.get("ray")
+    return "RAY_ADDRESS" not in os.environ and not (ray and ray.is_initialized())
+
+
+def machine_bytes() -> int:
+    """The memory of this machine, or of the container that this process is in."""
+    _close()  # Ray is imported
+    from ray._common.utils import get_system_memory
+
+    return get_system_memory()
+
+
+def _unreachable(error: Exception, address: str | None) -> str:
+    """That there is no cluster, why, and what to do."""
+    if address:
+        return f"cannot reach the cluster at {address}: {error}; see genloom doctor"
+    if "timed out" not in str(error).lower():
+        return f"cannot start a cluster on this machine: {error}; see genloom doctor"
+    busy, cores = os.getloadavg()[0], os.cpu_count() or 1
+    return (
+        f"Ray did not start on this machine within the time that it gives itself; in the last minute "
+        f"{busy:.1f} processes wanted its {cores} cores: try again when less runs here, or name a cluster in "
+        f"RAY_ADDRESS (Ray: {error})"
+    )
 
 
 def require(cpus: float, gpus: float) -> None:

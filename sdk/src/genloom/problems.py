@@ -23,8 +23,26 @@ def _problem(item: Any, model: type[BaseModel], prefix: str) -> Problem:
         return Problem(where, repr(item["input"]), "there is no such key", remedy)
     if item["type"] == "missing":
         return Problem(where, "", "is required and missing", f"add {where}=…")
+    if item["type"] in ("too_short", "too_long"):
+        return Problem(where, repr(item["input"]), *_of_length(item["ctx"]))
     rule = item["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    if item["type"] == "value_error":  # a sentence of ours, which may end with its remedy
+        rule, _, remedy = rule.rpartition("; ") if "; " in rule else (rule, "", "")
+        return Problem(where, repr(item["input"]), rule, remedy or "change it")
     return Problem(where, repr(item["input"]), rule, _remedy(item))
+
+
+def _of_length(bounds: Any) -> tuple[str, str]:
+    """What is asked of how many entries there are, and what to do."""
+    most, least = bounds.get("max_length"), bounds.get("min_length")
+    actual, limit = bounds["actual_length"], least if most is None else most
+    entries = "entry" if limit == 1 else "entries"
+    if most is None:
+        return (
+            f"must have at least {limit} {entries}, and has {actual}",
+            f"add {limit - actual} or more",
+        )
+    return f"must have at most {limit} {entries}, and has {actual}", f"leave {actual - limit} out"
 
 
 def _remedy(item: Any) -> str:

@@ -42,7 +42,7 @@ def faults(store, **changes):
         ({"optimizer.lr": {"range": [0, 1], "choice": [1]}}, "takes one of range, log_range"),
         ({"optimizer.lr": {"choice": []}}, "at least one value"),
         ({"optimizer.lr": {"rnage": [0.1, 1]}}, "space.optimizer.lr.rnage.*there is no such key"),
-        ({}, "space.* at least 1"),
+        ({}, r"space = \{\}: must have at least 1 entry, and has 0; add 1 or more$"),
         ({"width": {"choice": [8]}, "generator.width": {"choice": [4]}}, "is the same key as width"),
         (
             {"dropout": {"range": [0, 0.5], "when": {"widht": 8}}, "width": {"choice": [8, 16]}},

@@ -2,7 +2,10 @@
 
 import math
 
+import pytest
+
 from genloom_platform.sweep import ranking
+from genloom_platform.sweep.finish import too_few
 from genloom_platform.sweep.records import Look, Trial
 from genloom_platform.sweep.settings import Dimension, SweepConfig
 
@@ -41,6 +44,14 @@ def test_only_those_that_trained_in_full_are_registered():
         trial(3, "failed", loss=0),
     ]
     assert numbers(ranking.best(trials, config("loss", "min", best=3))) == [2, 1]
+
+
+@pytest.mark.parametrize(("count", "told"), [
+    (1, "only 1 trial trained in full, so no more is registered"),
+    (2, "only 2 trials trained in full, so no more are registered"),
+])  # fmt: skip
+def test_fewer_than_were_asked_for_are_counted_in_words(count, told):
+    assert too_few(count) == told
 
 
 def test_with_several_metrics_the_front_comes_first():

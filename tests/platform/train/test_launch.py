@@ -19,7 +19,7 @@ from genloom_platform.config import read_values, resolve
 from genloom_platform.data import manifest as manifests
 from genloom_platform.models.registry import Registry
 from genloom_platform.store import Store
-from genloom_platform.train import launch, runs
+from genloom_platform.train import launch, logs, runs
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 SETTINGS = ["global_batch=64", "log_every=5", "checkpoint.every=100", "scale.workers=2", "seed=3"]
@@ -64,6 +64,21 @@ def test_a_run_ends_as_a_registered_model_with_lineage(digits_store, unbroken):
     assert version.release.generator["name"] == "image-classifier"
     assert 0 < version.metrics["accuracy"] <= 1
     assert not digits_store.names("ray")
+
+
+def test_the_log_of_the_first_worker_says_once_where_it_runs_and_then_how_it_goes(
+    digits_store, unbroken
+):
+    trained, seen = unbroken
+    lines = "".join(logs.read(digits_store, trained.run.name, 0)).splitlines()
+    assert sum(line.startswith("rank 0 on ") for line in lines) == 1
+    told = [line for line in lines if line.startswith("step ")]
+    assert told[-1].startswith(f"step 300/300  loss {seen[300]['loss']:.4g}  ")
+    assert told[-1].endswith(" rows/s")
+    assert len(told) == len(set(told)) >= 300 / 10
+    other = "".join(logs.read(digits_store, trained.run.name, 1))
+    assert "rank 1 on " in other
+    assert "\nstep " not in other
 
 
 def test_the_runs_metrics_are_in_mlflow(digits_store, unbroken):

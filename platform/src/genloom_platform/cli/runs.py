@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from genloom_platform.cli.screen import numbers, pairs, table
+from genloom_platform.cli.screen import numbers, pairs, say, table
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -29,6 +29,8 @@ def list_() -> None:
     ]
     hint = f"no run in {store.url} yet; genloom train starts one"
     table(("run", "state", "steps", "dataset", "model"), rows, hint)
+    if any(row[1] == "cut off" for row in rows):
+        say("genloom runs show RUN says how one goes on that was cut off")
 
 
 @app.command("show")
@@ -43,11 +45,18 @@ def show(
     from genloom_platform.train import checkpoint, runs
 
     store = Store()
-    found, status = runs.find(store, run), runs.status(store, run)
+    found = runs.find(store, run)
+    status = runs.standing(store, found)
     if json:
         told = {"run": found.model_dump(mode="json"), "status": status.model_dump(mode="json")}
         typer.echo(dumps(told))
         return
+    state = f"{status.state}{': ' + status.message if status.message else ''}"
+    if status.state == "cut off":
+        state += f": no process is writing it any more; {runs.go_on_with(found)}"
+    steps = f"{status.step:,} of {found.config.steps:,}"
+    if status.state in ("running", "cut off") and status.step:
+        steps += ", by its newest checkpoint"
     saved = checkpoint.committed(store, run)
     ends = [
         f"{a.number}: steps {a.from_step:,} to {a.step:,}, {a.workers} "
@@ -57,8 +66,8 @@ def show(
     pairs(
         [
             ("run", found.name),
-            ("state", f"{status.state}{': ' + status.message if status.message else ''}"),
-            ("steps", f"{status.step:,} of {found.config.steps:,}"),
+            ("state", state),
+            ("steps", steps),
             ("metrics", numbers(status.metrics) or "none yet"),
             ("model", status.model or "none yet"),
             ("checkpoints", f"step {', '.join(f'{s:,}' for s in saved)}" if saved else "none yet"),
@@ -103,20 +112,25 @@ def stop(run: Annotated[str, typer.Argument(help="The run's name.")]) -> None:
     import time
 
     from genloom.errors import RequestError
-    from genloom_platform.cli.screen import say
     from genloom_platform.store import Store
     from genloom_platform.train import lock, runs
 
     store = Store()
-    runs.find(store, run)
+    found = runs.find(store, run)
     if lock.holder(store, run) is None:
-        state = runs.status(store, run).state
-        raise RequestError(
-            f"no process is writing the run {run}; it is {state if state != 'running' else 'cut off'}"
-        )
+        state = runs.standing(store, found).state
+        if state == "running":
+            raise RequestError(
+                f"the run {run} is a trial of the sweep {found.sweep}, which is running; end that: Ctrl-C, there"
+            )
+        # A trial that is stopped may have been so by its sweep, for good.
+        goes_on = state == "cut off" or (state == "stopped" and not found.sweep)
+        more = f"; {runs.go_on_with(found)}" if goes_on else ""
+        raise RequestError(f"no process is writing the run {run}; it is {state}{more}")
     runs.ask_to_stop(store, run)
     say(f"asked {run} to save and end …")
     while lock.holder(store, run):
         time.sleep(0.5)
-    status = runs.status(store, run)
-    say(f"{run} is {status.state} at step {status.step:,}; go on with: genloom train --resume {run}")
+    status = runs.standing(store, found)
+    more = "" if status.state == "finished" else f"; {runs.go_on_with(found)}"
+    say(f"{run} is {status.state} at step {status.step:,}{more}")

@@ -7,6 +7,8 @@ from rich.table import Table
 from rich.text import Text
 
 console = Console(highlight=False, soft_wrap=True)
+WIDE = 1 << 20
+"""Columns where there is no terminal: whoever reads a pipe or a file wants each row on one line, and whole."""
 
 
 def say(text: str) -> None:
@@ -32,7 +34,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]], none: str) -
         view.add_column(column, overflow="fold")
     for row in rows:
         view.add_row(*(Text(str(cell)) for cell in row))
-    console.print(view)
+    _show(view)
 
 
 def pairs(values: Iterable[tuple[str, object]]) -> None:
@@ -42,7 +44,13 @@ def pairs(values: Iterable[tuple[str, object]]) -> None:
     view.add_column(overflow="fold")
     for name, value in values:
         view.add_row(name, Text(str(value)))
-    console.print(view)
+    _show(view)
+
+
+def _show(view: Table) -> None:
+    """Print a table, folded to the terminal where there is one."""
+    wide = console if console.is_terminal else Console(highlight=False, width=WIDE)
+    wide.print(view, soft_wrap=False)
 
 
 def numbers(metrics: dict[str, float]) -> str:

@@ -18,7 +18,7 @@ from rich.text import Text
 
 from genloom_platform.data import manifest as manifests
 from genloom_platform.store import Store
-from genloom_platform.train.progress import Report
+from genloom_platform.train.progress import Report, figures
 from genloom_platform.train.runs import Run
 from genloom_platform.units import size
 
@@ -89,19 +89,15 @@ class Display:
         """The workers have come further."""
         assert self._run
         steps = self._run.config.steps
-        last = report.metrics[-1] if report.metrics else {}
-        losses = "  ".join(f"{name} {value:.4g}" for name, value in last.items())
-        figures = f"{losses}  {report.rows_per_s:,.0f} rows/s"
-        self._progress.update(
-            self._task, description="training", completed=report.step, figures=figures
-        )
+        news = figures(report)
+        self._progress.update(self._task, description="training", completed=report.step, figures=news)
         epoch = report.step * self._rounds * self._run.config.global_batch / self._epoch_rows
         self._last = f"epoch {epoch:.1f}, {details(report)}"
         self._live.update(Group(self._progress, Text(f"  {self._last}", style="dim")))
         if not self._console.is_terminal and report.step * PLAIN_LINES // steps > self._shown:
             self._shown = report.step * PLAIN_LINES // steps
             elapsed = time.monotonic() - self._begun
-            self._console.print(f"  step {report.step:,}/{steps:,}  {figures}  {elapsed:.0f} s")
+            self._console.print(f"  step {report.step:,}/{steps:,}  {news}  {elapsed:.0f} s")
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

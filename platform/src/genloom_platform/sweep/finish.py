@@ -26,8 +26,8 @@ def register_best(
     """Register the best; the trials, with what their models are called."""
     store = plan.store
     best = ranking.best(trials, plan.config)
-    if len(best) < plan.config.best:
-        on_event(f"only {len(best)} trials trained in full, so no more are registered")
+    if 0 < len(best) < plan.config.best:  # where there is none, whoever asked says so
+        on_event(too_few(len(best)))
     found = {trial.run: trial for trial in trials}
     for trial in best:
         if trial.model:
@@ -45,6 +45,12 @@ def register_best(
         runs.set_status(store, trial.run, status)
         records.record(store, made.name, found[trial.run])
     return [found[trial.run] for trial in trials]
+
+
+def too_few(count: int) -> str:
+    """That fewer trials trained in full than were to be registered, in words."""
+    trials, are = ("trials", "are") if count > 1 else ("trial", "is")
+    return f"only {count} {trials} trained in full, so no more {are} registered"
 
 
 def _export(plan: Plan, run: Run) -> None:

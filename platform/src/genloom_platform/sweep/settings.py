@@ -165,7 +165,7 @@ class SweepConfig(Settings):
     concurrent: int | None = Field(default=None, ge=1)
     """Trials at the same time, at most; as many as the cluster has room for where none is given."""
     best: int = Field(default=1, ge=1)
-    """How many of the best are evaluated in full and registered."""
+    """How many of the best are evaluated in full and registered; only trials that trained in full are."""
     retries: int = Field(default=1, ge=0)
     """How often a trial that fails is tried again, from its newest checkpoint."""
     seed: int = Field(default=0, ge=0)

@@ -2,7 +2,7 @@
 
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from genloom.errors import GenloomError, StoreError, TrainingError
@@ -12,6 +12,7 @@ from genloom_platform.observe.tracking import Tracking
 from genloom_platform.store import Store
 from genloom_platform.train import checkpoint, recovery, runs
 from genloom_platform.train.attempt import Watch, attempt
+from genloom_platform.train.checkpoint import Found
 from genloom_platform.train.inbox import Shown, start_inbox
 from genloom_platform.train.progress import Report
 from genloom_platform.train.runs import Run
@@ -64,13 +65,18 @@ class Course:
         self._history = runs.history(store, run.name)
         self._begun = len(self._history)
         self._began_at = 0.0
-        self._unseen = False
+        self._unseen = self._best_sought = False
         self._prometheus = Metrics(run.name, run.config.generator_name)
 
     @property
     def lost(self) -> bool:
         """Whether another process has taken the run over."""
         return self._lost()
+
+    def goes_on_from(self, found: Found) -> None:
+        """Stand where a checkpoint does, whatever ends the course before its workers report."""
+        self.step = found.step or self._errand.step
+        self.metrics = found.checkpoint.metrics if found.checkpoint else {}
 
     def train(self) -> bool:
         """Attempt until the run is finished (true) or was asked to stop (false).
@@ -126,6 +132,7 @@ class Course:
         found = patiently(self.store, lambda: checkpoint.find(self.store, name, avoid.checkpoints))
         for step, why in found.damaged.items():
             self._on_event(f"the checkpoint of step {step:,} is passed over: {why}")
+        self.goes_on_from(found)
         workers = self._wait_for_room()
         where = f"step {found.step:,}" if found.step else "the beginning"
         if len(self._history) > self._begun:
@@ -140,7 +147,7 @@ class Course:
             attempt=len(self._history) + 1,
             mark=secrets.token_hex(4),
             workers=workers,
-            step=found.step or self._errand.step,
+            step=self.step,
             start=self.run.start,
             passed_over=avoid.steps,
             origin=None if found.step else self._errand.origin,
@@ -194,6 +201,13 @@ class Course:
             self._tracking.log(report)
         self._prometheus.log(report)
         self._on_report(report)
+        config = self.run.config
+        saved = report.step % config.checkpoint.every == 0 or report.step == config.steps
+        if saved and report.metrics and not self._best_sought:
+            self._best_sought = True
+            fault = without_best(config.checkpoint.best, report.metrics[-1])
+            if fault:
+                self._on_event(fault)
 
     def _shown(self, shown: Shown) -> None:
         if shown.fault and self._unseen:
@@ -207,6 +221,22 @@ class Course:
         if self._tracking:
             self._tracking.show(shown)
         self._on_event(f"samples of step {shown.step:,}: {self.store.url}/{shown.places[0]}")
+
+
+def without_best(best: str | None, metrics: Mapping[str, float]) -> str:
+    """That no step has the metric of which the best checkpoint is to be kept, in words; empty where one has.
+
+    Args:
+        best: The metric; None where none is asked for.
+        metrics: What a checkpoint's step has come to.
+    """
+    if best is None or best in metrics:
+        return ""
+    names = ", ".join(sorted(metrics)) or "none"
+    return (
+        f"no checkpoint stays as the best: the run reports no {best!r}; give checkpoint.best one of those "
+        f"that are reported: {names}"
+    )
 
 
 def _failed(

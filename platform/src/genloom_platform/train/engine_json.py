@@ -93,14 +93,17 @@ def problems(given: dict[str, Any]) -> list[Problem]:
         where = f"deepspeed.{name}"
         if not isinstance(group, dict):
             found.append(Problem(where, repr(group), "is no group", f"give {where}.KEY=VALUE"))
-        elif not (name == "zero_optimization" and set(group) <= {"stage"} and _is_stage(group)):
+        elif name != "zero_optimization":
             found += _against(_groups()[name], group, where)
+        elif set(group) - {"stage"}:  # the stage alone, which most runs give, is seen without DeepSpeed
+            known = group if _is_stage(group) else {k: v for k, v in group.items() if k != "stage"}
+            found += _against(_groups()[name], known, where)
     zero = groups.get("zero_optimization")
     return found + (list(_of_zero(zero)) if isinstance(zero, dict) else [])
 
 
 def _is_stage(zero: dict[str, Any]) -> bool:
-    """Whether nothing but a good stage is given, as in most runs; that is seen without DeepSpeed."""
+    """Whether the stage that is given is one, or none is."""
     return type(zero.get("stage", 0)) is int and 0 <= zero.get("stage", 0) <= 3
 
 
@@ -129,7 +132,7 @@ def _foreign(given: dict[str, Any]) -> Iterable[Problem]:
 
 def _of_zero(zero: dict[str, Any]) -> Iterable[Problem]:
     """A stage that is none; offload that cannot be saved, or that the stage does not have."""
-    if isinstance(zero.get("stage"), bool):  # which DeepSpeed takes for 0 or 1
+    if not _is_stage(zero):  # DeepSpeed counts one of them twice, and takes true for 1
         where = "deepspeed.zero_optimization.stage"
         yield Problem(where, repr(zero["stage"]), "is no stage", "give 0, 1, 2 or 3")
     for part, least in (("offload_optimizer", 1), ("offload_param", 3)):

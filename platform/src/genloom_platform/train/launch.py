@@ -5,11 +5,12 @@ registered.
 """
 
 import datetime
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from genloom import registry as plugins
-from genloom.errors import RequestError
+from genloom.errors import RequestError, TrainingError
 from genloom_platform import cluster
 from genloom_platform.config import RunConfig
 from genloom_platform.data import manifest as manifests
@@ -18,10 +19,10 @@ from genloom_platform.jobs import origin
 from genloom_platform.models import release
 from genloom_platform.models.publish import publish
 from genloom_platform.models.registry import Registry, Version
-from genloom_platform.models.start import plan
+from genloom_platform.models.start import Start, plan
 from genloom_platform.observe.tracking import Tracking
 from genloom_platform.store import Store
-from genloom_platform.train import checkpoint, lock, recovery, runs
+from genloom_platform.train import checkpoint, crowding, lock, recovery, runs
 from genloom_platform.train.course import Course
 from genloom_platform.train.lock import Lock
 from genloom_platform.train.progress import Report
@@ -59,7 +60,7 @@ def train(
 
     Raises:
         RequestError: The dataset does not exist or fit, the name is taken, the cluster is too small, a
-            finetune's patterns fit nothing.
+            finetune's patterns fit nothing, or this machine too small where there is no cluster.
         DataError: A shard is damaged.
         TrainingError: The training failed.
     """
@@ -69,6 +70,7 @@ def train(
     name = runs.claim(store, name) if name else runs.new_name(store, config.generator_name)
     store.check_writable()
     shards.require(store, manifest)
+    _look_at_this_machine(store, config, manifest.full_name, start, on_event)
     _connect(config)
     tracking = Tracking(Registry(store))
     plugin = plugins.find(config.generator_name)
@@ -85,6 +87,9 @@ def train(
         start=start,
     )
     with Lock(store, name) as held:
+        runs.claim(
+            store, name
+        )  # once more: connecting takes long, and another may have taken it meanwhile
         runs.create(store, run)
         on_start(run, 0)
         course = Course(store, run, tracking, lambda: held.lost, on_report, on_event)
@@ -101,12 +106,13 @@ def resume(
 ) -> Trained:
     """Go on with a run from its newest checkpoint; arguments and errors as for `train`."""
     run = runs.find(store, name)
-    if runs.status(store, name).state == "finished":
-        raise RequestError(f"the run {name} is finished; start another to train more")
-    if run.sweep and lock.holder(store, run.sweep, "sweep"):
-        raise RequestError(f"the run {name} is a trial of the sweep {run.sweep}, which goes on with it")
+    _require_unfinished(store, run)
+    _look_at_this_machine(store, run.config, run.dataset, run.start, on_event)
     _connect(run.config)
     with Lock(store, name) as held:
+        _require_unfinished(
+            store, run
+        )  # connecting takes long, and whoever trained it may have ended meanwhile
         tracking = Tracking(Registry(store), run.tracking_id)
         avoid = recovery.avoid(runs.history(store, name))
         found = checkpoint.find(store, name, avoid.checkpoints)
@@ -114,7 +120,33 @@ def resume(
         runs.set_status(store, name, Status(state="running", step=found.step))
         on_start(run, found.step)
         course = Course(store, run, tracking, lambda: held.lost, on_report, on_event)
+        course.goes_on_from(found)
         return _see_through(course, tracking)
+
+
+def _require_unfinished(store: Store, run: Run) -> None:
+    """Raise RequestError where nobody is to go on with a run, or its sweep does."""
+    if runs.status(store, run.name).state == "finished":
+        raise RequestError(f"the run {run.name} is finished; start another to train more")
+    if run.sweep and lock.holder(store, run.sweep, "sweep"):
+        raise RequestError(
+            f"the run {run.name} is a trial of the sweep {run.sweep}, which goes on with it"
+        )
+
+
+def _look_at_this_machine(
+    store: Store,
+    config: RunConfig,
+    dataset: str,
+    start: Start | None,
+    on_event: Callable[[str], None],
+) -> None:
+    """Say that a run's workers must share the cores here, where they must; refuse those that have no room."""
+    crowded = crowding.warning(config, os.cpu_count() or 1) if cluster.starts_here() else ""
+    if crowded:
+        on_event(crowded)
+        manifest = manifests.load(store, dataset)
+        crowding.require_memory(config, manifest, start, cluster.machine_bytes())
 
 
 def _connect(config: RunConfig) -> None:
@@ -130,7 +162,7 @@ def _see_through(course: Course, tracking: Tracking) -> Trained:
         finished = course.train()
         model = register(store, run, tracking.run_id) if finished else None
     except BaseException as error:
-        if course.lost:
+        if _is_anothers(course):
             raise  # the records are the other process's
         asked = isinstance(error, KeyboardInterrupt)  # between two attempts, or a second time
         message = "" if asked else str(error) or type(error).__name__
@@ -139,6 +171,8 @@ def _see_through(course: Course, tracking: Tracking) -> Trained:
         runs.set_status(store, run.name, ended)
         tracking.end("KILLED" if asked else "FAILED")
         raise
+    if _is_anothers(course):
+        raise TrainingError(f"another process has taken the run {run.name} over; let it")
     status = Status(
         state="finished" if finished else "stopped",
         step=course.step,
@@ -148,6 +182,11 @@ def _see_through(course: Course, tracking: Tracking) -> Trained:
     runs.set_status(store, run.name, status)
     tracking.end("FINISHED" if finished else "KILLED")
     return Trained(run, runs.status(store, run.name), model)
+
+
+def _is_anothers(course: Course) -> bool:
+    """Whether another process writes the run now, or has finished it."""
+    return course.lost or runs.status(course.store, course.run.name).state == "finished"
 
 
 def register(store: Store, run: Run, tracking_id: str) -> Version:

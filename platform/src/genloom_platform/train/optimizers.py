@@ -27,13 +27,18 @@ def settings_of(
     return genloom.Optimizer.model_validate({**own, **whole, **each.get(objective.name, {})})
 
 
-def check(settings: genloom.Optimizer) -> Problem | None:
-    """What keeps `torch.optim` from making such an optimizer; None where nothing does."""
+def check(settings: genloom.Optimizer, named_at: str = "optimizer.name") -> Problem | None:
+    """What keeps `torch.optim` from making such an optimizer; None where nothing does.
+
+    Args:
+        settings: An objective's.
+        named_at: The key that gives the optimizer's name.
+    """
     known = _known()
     if settings.name not in known:
         close = difflib.get_close_matches(settings.name, known, n=1)
         remedy = f"did you mean {close[0]!r}?" if close else f"give one of {', '.join(sorted(known))}"
-        return Problem("optimizer", repr(settings.name), "is no optimizer of torch.optim", remedy)
+        return Problem(named_at, repr(settings.name), "is no optimizer of torch.optim", remedy)
     taken = inspect.signature(known[settings.name]).parameters
     foreign = [name for name in _given(settings) if name not in taken]
     if foreign:
@@ -47,7 +52,7 @@ def check(settings: genloom.Optimizer) -> Problem | None:
         tried(settings, 8)
     except Exception as error:  # each of torch's optimizers refuses in its own way
         rule = f"cannot train here: {str(error).splitlines()[0]}"
-        return Problem("optimizer", repr(settings.name), rule, "choose another, such as AdamW")
+        return Problem(named_at, repr(settings.name), rule, "choose another, such as AdamW")
     return None
 
 

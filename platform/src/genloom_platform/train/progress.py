@@ -30,6 +30,13 @@ class Report(NamedTuple):
     """Model FLOPs utilisation, from 0 to 1 (Chowdhery et al., PaLM, 2022, appendix B); None where unknown."""
 
 
+def figures(report: Report) -> str:
+    """The newest step's losses and metrics, and the pace."""
+    last = report.metrics[-1] if report.metrics else {}
+    values = [f"{name} {value:.4g}" for name, value in last.items()]
+    return "  ".join([*values, f"{report.rows_per_s:,.0f} rows/s"])
+
+
 def _mark(phase: str) -> Any:
     import torch
 

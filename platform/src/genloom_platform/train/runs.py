@@ -4,6 +4,7 @@ runs/<run>/run.json · status.json · history.json · checkpoints/ · logs/
 """
 
 import datetime
+from contextlib import suppress
 from typing import Literal
 
 from pydantic import Field
@@ -14,6 +15,8 @@ from genloom_platform.config import RunConfig
 from genloom_platform.models.start import Start
 from genloom_platform.names import identifier
 from genloom_platform.store import Store
+from genloom_platform.train import checkpoint, lock
+from genloom_platform.train.failures import DamagedCheckpoint
 from genloom_platform.train.recovery import Attempt
 
 
@@ -42,7 +45,8 @@ class Run(Facts):
 class Status(Facts):
     """How a run stands."""
 
-    state: Literal["running", "finished", "stopped", "failed"]
+    state: Literal["running", "finished", "stopped", "failed", "cut off"]
+    """Cut off is never written: it is what a running one is that no process writes any more."""
     step: int = 0
     metrics: dict[str, float] = Field(default_factory=dict)
     model: str | None = None
@@ -102,6 +106,36 @@ def status(store: Store, name: str) -> Status:
     return Status.model_validate_json(store.read(f"runs/{name}/status.json"))
 
 
+def standing(store: Store, run: Run) -> Status:
+    """How a run stands now: while it trains, as far as its newest checkpoint says; and whether it still does."""
+    found = status(store, run.name)
+    if found.state != "running":
+        return found
+    if not is_written(store, run):
+        found = status(store, run.name)  # the last that a process writes before it lets the run go
+        if found.state != "running":
+            return found
+        found = found.model_copy(update={"state": "cut off"})
+    for step in checkpoint.committed(store, run.name):
+        with suppress(DamagedCheckpoint):  # or pruned meanwhile
+            saved = checkpoint.read(store, run.name, step)
+            return found.model_copy(update={"step": saved.step, "metrics": saved.metrics})
+    return found
+
+
+def is_written(store: Store, run: Run) -> bool:
+    """Whether a process writes a run now: its own, or its sweep's."""
+    own = lock.holder(store, run.name)
+    return bool(own or (run.sweep and lock.holder(store, run.sweep, "sweep")))
+
+
+def go_on_with(run: Run) -> str:
+    """What goes on with a run that was stopped or cut off, in words."""
+    if run.sweep:
+        return f"its sweep goes on with it: genloom sweep, with the file and the name of {run.sweep}"
+    return f"go on with: genloom train --resume {run.name}"
+
+
 def set_status(store: Store, name: str, status: Status) -> None:
     """Replace a run's status."""
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
@@ -133,7 +167,8 @@ def asked_to_stop(store: Store, name: str) -> bool:
 
 
 def list_runs(store: Store) -> list[tuple[Run, Status]]:
-    """Every run and how it stands, the newest first."""
+    """Every run and how it stands now, the newest first."""
     names = [name for name in store.names("runs") if store.exists(f"runs/{name}/run.json")]
-    rows = [(find(store, name), status(store, name)) for name in names]
+    found = [Run.model_validate_json(store.read(f"runs/{name}/run.json")) for name in names]
+    rows = [(run, standing(store, run)) for run in found]
     return sorted(rows, key=lambda row: row[0].created_at, reverse=True)

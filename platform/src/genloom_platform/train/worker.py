@@ -19,7 +19,7 @@ from genloom_platform.store import Store
 from genloom_platform.train.background import repeating
 from genloom_platform.train.inbox import Place, Shown
 from genloom_platform.train.logs import logged
-from genloom_platform.train.progress import Clock, Report, held_bytes
+from genloom_platform.train.progress import Clock, Report, figures, held_bytes
 from genloom_platform.train.recovery import Sign
 
 if TYPE_CHECKING:
@@ -179,7 +179,12 @@ class Rank:
                 report.metrics[-1].update(self._validator.measure(engine))
         if self._flops and report.seconds:
             report = report._replace(mfu=self._flops / sum(report.seconds.values()) / self._peak)
-        return self._rank == 0 and self._line.report(report)
+        if self._rank > 0:
+            return False
+        print(
+            f"step {report.step:,}/{config.steps:,}  {figures(report)}", flush=True
+        )  # to the run's log
+        return self._line.report(report)
 
     def _resume(self, engine: "Engine") -> int:
         from genloom_platform.train import checkpoint, flops
