@@ -21,6 +21,8 @@ WORKFLOW = "workflowType=machine_learning"
 """MLflow's pages have a side for chats and one for training; this one shows runs and models."""
 FIRST_PORT, PORTS = 5000, 100
 START_TIMEOUT_S = 60.0
+GRACE_S = 2
+"""How long answers under way may take when the pages are ended."""
 STOP_TIMEOUT_S = 10.0
 
 
@@ -92,6 +94,8 @@ def start(store: Store, port: int | None = None) -> Pages:
     environment |= {"MLFLOW_DEFAULT_ARTIFACT_ROOT": f"{store.url}/{ARTIFACTS}"}
     command = [sys.executable, "-m", "uvicorn", APP, "--host", HOST, "--port", str(port)]
     command += ["--workers", "1", "--log-level", "warning"]
+    # A browser keeps its connections open, and for these uvicorn would wait without end.
+    command += ["--timeout-graceful-shutdown", str(GRACE_S)]
     handle, name = tempfile.mkstemp(prefix="genloom-ui-", suffix=".log")
     # Its own group: Ctrl-C reaches this process, which then ends the server.
     process = subprocess.Popen(  # noqa: S603
