@@ -1,6 +1,7 @@
 """Endpoints: requests a second, time to an answer and streamed text, beside the bare loop and peers."""
 
 import os
+import signal
 import socket
 import statistics
 import subprocess
@@ -71,7 +72,10 @@ def litserve(model):
     command = [sys.executable, str(Path(__file__).with_name("serving_litserve.py")), model, str(port)]
     paths = [str(LITSERVE), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
-    server = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
+    quiet = subprocess.DEVNULL
+    server = subprocess.Popen(
+        command, env=environment, stdout=quiet, stderr=quiet, start_new_session=True
+    )
     try:
         url, until = f"http://127.0.0.1:{port}", time.monotonic() + 120
         while True:
@@ -83,7 +87,7 @@ def litserve(model):
             time.sleep(0.2)
         yield f"{url}/predict", lambda seed: {"seed": seed}
     finally:
-        server.terminate()
+        os.killpg(server.pid, signal.SIGKILL)  # its workers would outlive it
         server.wait()
 
 
