@@ -97,9 +97,7 @@ def test_an_unknown_model_is_refused(tmp_path, free_port):
 
 
 def test_the_error_of_a_version_is_what_stands_at_its_end():
-    fault = (
-        "…\nTraceback:\n  File x\nRuntimeError: cannot load the model: the weights are corrupt; train"
-    )
+    fault = "…\nTraceback:\n  File x\nRuntimeError: because: the weights are corrupt; train"
     assert applications.reason(fault) == "the weights are corrupt; train"
 
 

@@ -67,7 +67,6 @@ def create_app(
     *,
     origins: Sequence[str] = (),
     meters: Counted | None = None,
-    names_answers: bool = True,
 ) -> FastAPI:
     """The app.
 
@@ -78,7 +77,6 @@ def create_app(
         desk: Where jobs are taken; None where there is no store to keep them.
         origins: Pages in browsers that may ask, as in `https://app.acme.example`, or `*`.
         meters: What counts requests.
-        names_answers: See `Seen`.
     """
     app = FastAPI(
         title="Genloom",
@@ -103,7 +101,7 @@ def create_app(
             allow_headers=["*"],
             expose_headers=shown,
         )
-    app.add_middleware(Seen, meters=meters, names_answers=names_answers)
+    app.add_middleware(Seen, meters=meters)
     app.add_exception_handler(HTTPException, _http_error)
     _add_routes(app, backend, catalog, desk)
     if desk:

@@ -17,13 +17,14 @@ from genloom_platform.serve.callers import Door
 from genloom_platform.serve.gateway import Gateway
 from genloom_platform.serve.keeper import Keeper
 from genloom_platform.serve.keys import Lock
+from genloom_platform.serve.listener import Address
 from genloom_platform.serve.presence import Announcement
 from genloom_platform.serve.sources import Registered, Shelf
 from genloom_platform.serve.wanted import Wanted
 from genloom_platform.store import Store, default_url
 
-REQUEST_TIMEOUT_S = 400
-"""When Serve's proxy gives a request up; the gateway does before, in words (`app.ANSWER_TIMEOUT_S`)."""
+NO_PROXY = "Disabled"
+"""Serve's proxies: the gateway listens itself."""
 
 
 def endpoint(asked: Wanted, shelf: Shelf, door: Door, said: Announcement | None) -> Application:
@@ -35,7 +36,7 @@ def endpoint(asked: Wanted, shelf: Shelf, door: Door, said: Announcement | None)
         door: Whom it lets in.
         said: What is told of it in the store; nothing where None is given.
     """
-    return Gateway.bind(door, said, Keeper.bind(asked, shelf, said))
+    return Gateway.bind(Address(asked.host, asked.port), door, said, Keeper.bind(asked, shelf, said))
 
 
 def build(args: dict[str, Any]) -> Application:
@@ -75,16 +76,11 @@ def as_ray_serve(asked: Wanted, key: str | None) -> str:
         args["lock"] = {"salt": lock.salt.hex(), "digest": lock.digest.hex()}
     return yaml.safe_dump(
         {
-            "proxy_location": "HeadOnly",
-            "http_options": {
-                "host": asked.host,
-                "port": asked.port,
-                "request_timeout_s": REQUEST_TIMEOUT_S,
-            },
+            "proxy_location": NO_PROXY,
             "applications": [
                 {
                     "name": GATEWAY,
-                    "route_prefix": "/",
+                    "route_prefix": None,
                     "import_path": f"{__name__}:build",
                     "args": args,
                 }

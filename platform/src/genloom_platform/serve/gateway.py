@@ -1,26 +1,26 @@
-"""The gateway: the routes, in a process of their own. It asks the keeper what it may go by."""
+"""The gateway: the routes, in a process of their own that listens. It asks the keeper what it may go by."""
 
 import asyncio
 import logging
 
-from fastapi import FastAPI
 from ray import serve
 from ray.exceptions import RayError
 from ray.serve.handle import DeploymentHandle
 
 from genloom_platform.serve.app import create_app
 from genloom_platform.serve.callers import Door
-from genloom_platform.serve.guard import MAX_REQUESTS
 from genloom_platform.serve.jobs.desk import Desk
 from genloom_platform.serve.keyring import LOOK_S, Ring
+from genloom_platform.serve.listener import DRAIN_S, Address, Listener
 from genloom_platform.serve.meters import RequestMeters
 from genloom_platform.serve.presence import Announcement
-from genloom_platform.serve.replica import RayBackend
+from genloom_platform.serve.replica import CAUSE, RayBackend
 from genloom_platform.serve.seen import log_requests
 from genloom_platform.store import Store
 from genloom_platform.train.background import repeating
 
-CPUS = 0.1
+HEAD = "node:__internal_head__"
+"""Ray's resource of the cluster's head, whose address callers know."""
 EXCHANGE_S = 0.5
 """Between two talks with the keeper."""
 EXCHANGE_TIMEOUT_S = 10.0
@@ -28,39 +28,45 @@ EXCHANGE_TIMEOUT_S = 10.0
 log = logging.getLogger("genloom.serve")
 
 
-# More requests than the guard lets through, so that it is the guard who refuses.
-@serve.deployment(ray_actor_options={"num_cpus": CPUS}, max_ongoing_requests=4 * MAX_REQUESTS)
-@serve.ingress()  # pyright: ignore[reportUntypedClassDecorator]
+# As Serve's proxy it takes no share of the head's processors, which may have none to give.
+@serve.deployment(
+    ray_actor_options={"num_cpus": 0, "resources": {HEAD: 0.001}},
+    max_constructor_retry_count=1,
+    graceful_shutdown_timeout_s=2 * DRAIN_S,
+)
 class Gateway:
     """The routes. While the keeper is away it goes on by what it knows."""
 
-    def __init__(self, door: Door, said: Announcement | None, keeper: DeploymentHandle) -> None:
-        self._door, self._said = door, said
-        self._ring = Ring(Store(door.store)) if door.store else None
-        if self._ring:
-            self._ring.look()
-            self._looking = repeating(self._ring.look, LOOK_S)
+    async def __init__(
+        self, at: Address, door: Door, said: Announcement | None, keeper: DeploymentHandle
+    ) -> None:
+        self._keeper = keeper
+        ring = Ring(Store(door.store)) if door.store else None
+        if ring:
+            await asyncio.to_thread(ring.look)
+            self._looking = repeating(ring.look, LOOK_S)
             self._looking.__enter__()
         log_requests()
-        self._keeper = keeper
-
-    async def __serve_build_asgi_app__(self) -> FastAPI:
         self._backend = RayBackend()
+        desk = Desk(Store(said.store), said.url, self._backend) if said else None
+        app = create_app(
+            self._backend, door.lock, ring, desk, origins=door.origins, meters=RequestMeters()
+        )
+        try:
+            self._listener = Listener(app, at)
+        except OSError as error:
+            raise RuntimeError(
+                f"{CAUSE}cannot listen on {at.host}:{at.port}: {error.strerror}"
+            ) from None
         # One that was started again must not answer that nothing is served.
         while not await self._exchange():
             await asyncio.sleep(EXCHANGE_S)
         self._exchanging = asyncio.create_task(self._exchange_again_and_again())
-        said = self._said
-        desk = Desk(Store(said.store), said.url, self._backend) if said else None
-        return create_app(
-            self._backend,
-            self._door.lock,
-            self._ring,
-            desk,
-            origins=self._door.origins,
-            meters=RequestMeters(),
-            names_answers=False,
-        )
+        await self._listener.begin()
+
+    async def __del__(self) -> None:
+        """End it, where Serve does: requests under way are answered first."""
+        await self._listener.end()
 
     async def _exchange_again_and_again(self) -> None:
         while True:

@@ -24,8 +24,8 @@ STOP_TIMEOUT_S = 60
 SILENT_S = 30.0
 """A keeper that has told nothing for so long is being started again."""
 POLL_S = 0.1
-OWN_CPUS = 0.2
-"""Of the gateway and the keeper."""
+OWN_CPUS = 0.1
+"""Of the keeper."""
 
 
 def start(
@@ -101,9 +101,9 @@ def start_shelf(asked: Wanted, shelf: Shelf, store: Store | None = None) -> str:
     said = Announcement(store=store.url, url=url) if store else None
     admitted = door(asked.host, key, store.url if store else None, asked.cors)
     try:
-        _listen(serve, asked.host, asked.port)
+        serve.start(proxy_location=application.NO_PROXY)
         bound = application.endpoint(asked, shelf, admitted, said)
-        target = serve.RunTarget(target=bound, name=applications.GATEWAY, route_prefix="/")
+        target = serve.RunTarget(target=bound, name=applications.GATEWAY, route_prefix=None)
         # The versions at once with it, and not by the keeper, so that they need not wait for that.
         versions = [
             applications.application(sources[version], served)
@@ -152,7 +152,7 @@ def check(host: str, port: int, store: Store | None = None) -> None:
         raise RequestError(f"port = {port}: there is no such port; give 1 to 65535")
     family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     with socket.socket(family, kind, protocol) as probe:
-        # As Serve's proxy does, so that a port whose last connections are still closing counts as free.
+        # As the gateway does, so that a port whose last connections are still closing counts as free.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(address)
@@ -192,7 +192,7 @@ def _connect(asked: Wanted) -> Any:
     """Ray's serve module, in a process that is connected to a cluster that serves nothing yet."""
     cluster.connect(OWN_CPUS + asked.cpus)
     serve = _quiet_serve()
-    if serve.status().proxies:
+    if serve.status().applications:
         raise RequestError(
             "this cluster serves an endpoint already, and can serve one; stop that, or name its models together"
         )
@@ -207,39 +207,23 @@ def _quiet_serve() -> Any:
     return serve
 
 
-def _listen(serve: Any, host: str, port: int) -> None:
-    """Start Serve's proxy, on the cluster's head.
-
-    Raises:
-        GenloomError: It cannot listen there: `check` looked on this machine, and a moment earlier.
-    """
-    from ray.exceptions import RayError
-
-    from genloom_platform.serve.application import REQUEST_TIMEOUT_S
-
-    http_options = {"host": host, "port": port, "request_timeout_s": REQUEST_TIMEOUT_S}
-    try:
-        serve.start(proxy_location="HeadOnly", http_options=http_options)
-    except RayError as error:
-        reason = str(error).strip().rpartition("\n")[2].removeprefix("RuntimeError: ").rstrip(".")
-        raise GenloomError(f"the endpoint cannot start: {reason}; choose another port") from error
-
-
 def _await_versions(serve: Any) -> None:
     """Wait until all that is wanted answers.
 
     Raises:
         GenloomError: A model cannot be loaded, or there is no room for it.
     """
-    from genloom_platform.serve import memory
-    from genloom_platform.serve.applications import GATEWAY
+    from genloom_platform.serve import applications, memory
 
     deadline = time.monotonic() + START_TIMEOUT_S
     reached = False
     while True:
-        own = serve.status().applications[GATEWAY]
+        own = serve.status().applications[applications.GATEWAY]
         if own.status == "DEPLOY_FAILED":
-            raise GenloomError(f"the endpoint cannot start: {own.message}")
+            told = next(
+                (each.message for each in own.deployments.values() if each.message), own.message
+            )
+            raise GenloomError(f"the endpoint cannot start: {applications.reason(told)}")
         reached = reached or own.status == "RUNNING"
         known = memory.look() if reached else None
         if known and known.faults:

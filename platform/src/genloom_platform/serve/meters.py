@@ -5,11 +5,39 @@ No port is opened for them. Where no Ray runs, they are counted and go nowhere. 
 `deploy/grafana/serving.json` shows them.
 """
 
+import threading
+from collections import Counter as Counts
+from collections.abc import Callable
+from typing import Any
+
 from genloom_platform.serve.seen import NO_ROUTE, Sight
+from genloom_platform.train.background import repeating
 
 SECONDS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0]
 SIZES = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0]
 NO_MODEL = "none"
+TOLD_S = 1.0
+"""Between two times that counts are told to Ray: that costs some tenths of a millisecond each time."""
+
+
+class Gathered:
+    """Counts that are told to Ray together, from a thread of their own."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._counts = Counts[tuple[Any, tuple[tuple[str, str], ...]]]()
+
+    def add(self, counter: Any, count: float, labels: dict[str, str]) -> None:
+        """Something was counted."""
+        with self._lock:
+            self._counts[counter, tuple(labels.items())] += count  # pyright: ignore[reportArgumentType]
+
+    def tell(self) -> None:
+        """Tell what has come together."""
+        with self._lock:
+            counts, self._counts = self._counts, Counts()
+        for (counter, labels), count in counts.items():
+            counter.inc(count, dict(labels))
 
 
 class RequestMeters:
@@ -37,30 +65,43 @@ class RequestMeters:
             "genloom_serve_last_byte_seconds", "From arrival to the last byte.", SECONDS, ends
         )
         self._running = Gauge("genloom_serve_in_flight", "Requests that are being answered.")
+        self._count = 0
+        self._gathered = Gathered()
+        self._telling = repeating(self._tell, TOLD_S)
+        self._telling.__enter__()
 
     def running(self, count: int) -> None:
         """See `seen.Counted`."""
-        self._running.set(count)
+        self._count = count
 
     def ended(self, sight: Sight) -> None:
         """See `seen.Counted`."""
         labels = {"model": sight.model or NO_MODEL, "route": sight.route or NO_ROUTE}
         status = "gone" if sight.status is None else str(sight.status)
-        self._requests.inc(1, {**labels, "status": status})
+        self._gathered.add(self._requests, 1, {**labels, "status": status})
         if sight.refused:
-            self._refused.inc(1, {"reason": sight.refused})
+            self._gathered.add(self._refused, 1, {"reason": sight.refused})
         if sight.model and sight.prompts and sight.status == 200:
-            self._prompts.inc(sight.prompts, {"model": sight.model})
+            self._gathered.add(self._prompts, sight.prompts, {"model": sight.model})
         if sight.first_ms is not None:
             self._first.observe(sight.first_ms / 1000, labels)
         if sight.whole:
             self._last.observe(sight.last_ms / 1000, labels)
 
+    def _tell(self) -> None:
+        self._running.set(self._count)
+        self._gathered.tell()
+
 
 class ModelMeters:
-    """What a model's own process counts."""
+    """What a model's own process counts.
 
-    def __init__(self, model: str) -> None:
+    Args:
+        model: `name@version`.
+        queue: How many prompts wait beside those that `waits` tells of.
+    """
+
+    def __init__(self, model: str, queue: Callable[[], int] = lambda: 0) -> None:
         import torch
         from ray.util.metrics import Counter, Gauge, Histogram
 
@@ -78,20 +119,27 @@ class ModelMeters:
         self._memory = Gauge(
             "genloom_serve_gpu_memory_bytes", "What the model's process holds of its GPU.", labels
         )
+        self._more = queue
+        self._gathered = Gathered()
+        self._telling = repeating(self._tell, TOLD_S)
+        self._telling.__enter__()
 
     def waits(self, change: int) -> None:
         """So many prompts more wait for a batch, or fewer."""
         self._waiting += change
-        self._queue.set(self._waiting, self._labels)
 
     def batch(self, size: int, seconds: float) -> None:
         """A batch was computed."""
         self._sizes.observe(size, self._labels)
         self._seconds.observe(seconds, self._labels)
-        self._samples.inc(size, self._labels)
-        if self._gpu is not None:
-            self._memory.set(self._gpu.memory_reserved(), self._labels)
+        self._gathered.add(self._samples, size, self._labels)
 
     def tokens(self, count: int) -> None:
         """A token model has made so many, one or more."""
-        self._tokens.inc(count, self._labels)
+        self._gathered.add(self._tokens, count, self._labels)
+
+    def _tell(self) -> None:
+        self._queue.set(self._waiting + self._more(), self._labels)
+        if self._gpu is not None:
+            self._memory.set(self._gpu.memory_reserved(), self._labels)
+        self._gathered.tell()

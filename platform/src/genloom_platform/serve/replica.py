@@ -1,6 +1,6 @@
 """A version of a model in processes of its own, and how they are reached.
 
-A request goes from Serve's HTTP proxy to the Gateway (`gateway.py`, `app.py`), and from there to a
+A request goes to the Gateway (`gateway.py`, `app.py`), and from there by a handle of Serve to a
 ModelReplica, where it shares batches with others (`model.py`).
 """
 
@@ -17,7 +17,7 @@ from ray import serve
 from ray.exceptions import RayActorError
 from ray.serve.handle import DeploymentHandle
 
-from genloom import LoadedModel, Prompt, Sample
+from genloom import LoadedModel, Prompt
 from genloom.errors import GenloomError, InvalidConfig, PromptError, RequestError
 from genloom_platform.serve.coalesce import Interrupted
 from genloom_platform.serve.dispatch import Dispatch
@@ -38,14 +38,17 @@ BATCH_WAIT_S = 0.002
 TURN_S = 0.02
 """How long a stream computes before batches and other streams have their turn; the pieces that it makes
 meanwhile are sent together. Its first piece is sent alone."""
+PARTS_PER_S = 200
+"""Parts that a replica sends of all its streams: each costs three processes about a millisecond, and pieces
+that come together cost no more than one."""
 READERS = 2
 """Requests whose prompts are read at once: decoding a picture takes up to 500 MiB."""
 PREFIX = "genloom."
 """Before a version in the name of its Serve application."""
 HEALTH_S = 2.0
 """Between two looks whether a replica lives; one that does not is replaced."""
-CAUSE = "cannot load the model: "
-"""After it stands, to the end of the line, why a model cannot be loaded; Serve hands on a traceback."""
+CAUSE = "because: "
+"""After it stands, to the end of the line, why a process cannot start; Serve hands on a traceback."""
 
 log = logging.getLogger("genloom.serve")
 
@@ -69,13 +72,14 @@ class ModelReplica:
         except Exception as error:
             what = str(error) if isinstance(error, GenloomError) else f"{type(error).__name__}: {error}"
             raise RuntimeError(CAUSE + " ".join(what.split())) from error
-        self._meters = ModelMeters(self._model.loaded.name)
+        self._engine = self._model.engine()
+        queue = self._engine.waiting if self._engine else lambda: 0
+        self._meters = ModelMeters(self._model.loaded.name, queue)
         self._worker = ThreadPoolExecutor(1, "model")
         self._readers = ThreadPoolExecutor(READERS, "reader")
         self._idle = asyncio.Event()
         self._idle.set()
-        self._engine = self._model.engine()
-        self._requests = 0
+        self._requests = self._streams = 0
 
     def record_autoscaling_stats(self) -> dict[str, float]:
         """What `scaling.by_requests` goes by; Serve itself counts calls, each of which may hold many."""
@@ -120,12 +124,14 @@ class ModelReplica:
     async def stream(self, given: Any) -> AsyncIterator[dict[str, Any] | Exception]:
         """The sample of one prompt in pieces, as `app.Backend.stream` gives them; an error ends them."""
         self._requests += 1
+        self._streams += 1
         try:
             async with aclosing(self._streamed(given)) as parts:
                 async for part in parts:
                     yield part
         finally:
             self._requests -= 1
+            self._streams -= 1
 
     async def _streamed(self, given: Any) -> AsyncGenerator[dict[str, Any] | Exception]:
         try:
@@ -148,7 +154,7 @@ class ModelReplica:
     async def _pieces(self, prompt: Prompt) -> AsyncGenerator[list[Any]]:
         """The pieces of a prompt's sample as JSON, those together that were made meanwhile."""
         if self._engine:
-            async with aclosing(self._engine.write(prompt)) as parts:
+            async with aclosing(self._engine.write(prompt, self._pause_s)) as parts:
                 async for pieces in parts:
                     yield [piece.to_json() for piece in pieces]
             return
@@ -161,6 +167,10 @@ class ModelReplica:
         finally:
             # Also where the caller has gone: what was computing is then done first, on the same thread.
             self._worker.submit(cast(Any, made).close)
+
+    def _pause_s(self) -> float:
+        """Between two parts of a stream, so that all streams together stay within `PARTS_PER_S`."""
+        return self._streams / PARTS_PER_S
 
     async def _read(self, given: Sequence[Any]) -> list[Prompt]:
         return await asyncio.get_running_loop().run_in_executor(self._readers, self._model.read, given)
@@ -179,18 +189,11 @@ class ModelReplica:
         return await self._batch(prompt)
 
     async def _in_running_batch(self, engine: Engine, prompt: Prompt) -> Any:
-        self._meters.waits(1)
-        began_s, waiting = time.perf_counter(), 1
-        pieces: list[Sample] = []
+        began_s = time.perf_counter()
         try:
-            async for made in engine.write(prompt):
-                self._meters.waits(-waiting)
-                waiting = 0
-                pieces += made
+            pieces = await engine.make(prompt)
         except Exception as error:
             return error
-        finally:
-            self._meters.waits(-waiting)
         self._meters.batch(1, time.perf_counter() - began_s)
         self._meters.tokens(len(pieces))
         return whole(pieces)

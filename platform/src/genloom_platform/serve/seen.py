@@ -81,7 +81,9 @@ class Counted(Protocol):
 
 def notes_of(scope: Scope) -> Notes:
     """Where to write what is known of a request."""
-    return scope.setdefault("genloom.notes", Notes(_id(scope)))
+    if "genloom.notes" not in scope:
+        scope["genloom.notes"] = Notes(_id(scope))
+    return scope["genloom.notes"]
 
 
 _notes: ContextVar[Notes] = ContextVar("notes")
@@ -101,7 +103,6 @@ class Seen:
         self,
         app: ASGIApp,
         meters: Counted | None = None,
-        names_answers: bool = True,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         """Around an app.
@@ -109,12 +110,9 @@ class Seen:
         Args:
             app: What answers.
             meters: What counts, beside the log.
-            names_answers: False behind Serve's proxy, which writes the id that was sent, or one that it
-                drew, on each answer; then only an id that was drawn here is written.
             clock: Seconds.
         """
         self._app, self._meters, self._clock = app, meters, clock
-        self._names_answers = names_answers
         self._running = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -124,7 +122,6 @@ class Seen:
             return
         notes = notes_of(scope)
         _notes.set(notes)
-        named = self._names_answers or notes.id != _sent(scope)
         began_at, began_s = datetime.now(UTC), self._clock()
         status: int | None = None
         first_s: float | None = None
@@ -134,8 +131,7 @@ class Seen:
             nonlocal status, first_s, size_bytes, whole
             if message["type"] == "http.response.start":
                 status = message["status"]
-                if named:
-                    MutableHeaders(scope=message)[HEADER] = notes.id
+                MutableHeaders(scope=message)[HEADER] = notes.id
             await send(message)
             if message["type"] == "http.response.body":
                 first_s = self._clock() if first_s is None else first_s
