@@ -15,6 +15,7 @@ from pathlib import Path
 
 RAY = str(Path(sys.executable).parent / "ray")
 PORT = 6379
+JOBS = 8265
 HEALTH = {
     # A node whose link is cut is found dead in about ten seconds instead of about forty.
     "RAY_health_check_initial_delay_ms": "2000",
@@ -39,17 +40,22 @@ class Host:
     def environment(self):
         """What a process on this host needs."""
         return {
-            **os.environ, **HEALTH, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(self.hosts.token),
+            **os.environ, **HEALTH, **self.hosts.environment,
+            "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(self.hosts.token),
             "GLOO_SOCKET_IFNAME": "e0", "DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1",
             "RAY_DISABLE_DOCKER_CPU_WARNING": "1", "RAY_TMPDIR": self.folder,
         }  # fmt: skip
 
     def popen(self, argv, **environment):
         """Start a program on this host; its output is one pipe."""
-        return subprocess.Popen(
-            ["ip", "netns", "exec", self.name, *map(str, argv)], env=self.environment | environment,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        )  # fmt: skip
+        return self.spawn(
+            argv, self.environment | environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        )
+
+    def spawn(self, argv, environment, **options):
+        """Start a program on this host, with this environment and no other."""
+        argv = ["ip", "netns", "exec", self.name, *map(str, argv)]
+        return subprocess.Popen(argv, env=environment, text=True, **options)
 
     def run(self, argv, timeout_s=120, **environment):
         """Run a program on this host to its end; returns its exit status and output."""
@@ -62,10 +68,15 @@ class Host:
         return process.returncode, output
 
     def start_ray(self, cpus):
-        """Start a Ray node: the first host's is the head."""
+        """Start a Ray node: the first host's is the head, whose job server other hosts reach."""
         self.cpus = cpus
         head = self.hosts[0]
-        role = ["--head", f"--port={PORT}", "--include-dashboard=false"]
+        role = [
+            "--head",
+            f"--port={PORT}",
+            f"--dashboard-host={self.address}",
+            f"--dashboard-port={JOBS}",
+        ]
         if self is not head:
             role = [f"--address={head.address}:{PORT}"]
         argv = [
@@ -121,6 +132,8 @@ class Hosts:
         self.token = self._folder / "token"
         self.token.touch(mode=0o600)
         self.token.write_text(secrets.token_hex(32))
+        self.environment = {}
+        """What every host's processes have in their environment besides."""
         self._hosts = [Host(f"g{mark}{number}", number, self) for number in range(count)]
 
     def __getitem__(self, number):
