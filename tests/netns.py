@@ -1,6 +1,7 @@
 """Several hosts on this machine: network namespaces on a bridge, each with Ray of its own.
 
-All share this file system, so a store is a folder; everything else goes over the network.
+All share this file system but for Ray's own files, so a store can be a folder; everything else goes over the
+network.
 """
 
 import os
@@ -85,6 +86,15 @@ class Host:
         ]  # fmt: skip
         if self is not head:
             argv.remove(f"--temp-dir={self.folder}")
+            # Ray has its files where the head has them; each host has files of its own there.
+            argv = [
+                "sh",
+                "-c",
+                'mount --bind "$0" "$1" && shift && exec "$@"',
+                self.folder,
+                head.folder,
+                *argv,
+            ]
         status, output = self.run(argv)
         assert status == 0, output
 
