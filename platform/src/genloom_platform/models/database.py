@@ -209,7 +209,7 @@ def _away(uri: str, error: Any) -> str:
     reason = str(error.message).strip().splitlines()[0].partition(" failed with exception ")[0]
     if file := _file(uri):
         return _unreadable(file, reason)
-    said = _shown(f"the registry {uri} does not answer: {reason[:300]}")
+    said = shown(f"the registry {uri} does not answer: {reason[:300]}")
     return f"{said}; see that it runs (GENLOOM_TRACKING)"
 
 
@@ -217,7 +217,7 @@ def _closed(uri: str, error: Any) -> str:
     """What is told where a tracking server does not take who asks."""
     user = urlsplit(uri).username or os.environ.get("MLFLOW_TRACKING_USERNAME")
     variables = "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
-    registry = f"the registry {_shown(uri)}"
+    registry = f"the registry {shown(uri)}"
     if "Invalid Host header" in str(error.message):
         name = urlsplit(uri).netloc.rpartition("@")[2]
         return (
@@ -238,6 +238,6 @@ def _closed(uri: str, error: Any) -> str:
     )
 
 
-def _shown(text: str) -> str:
+def shown(text: str) -> str:
     """A text without the password that an address in it may hold."""
     return re.sub(r"//[^@/\s]*@", "//", text)
