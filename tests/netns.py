@@ -24,6 +24,12 @@ HEALTH = {
     "RAY_health_check_timeout_ms": "2000",
     "RAY_health_check_failure_threshold": "5",
 }
+CLOSED = {
+    # Ray's metrics have no credential, so nothing tells them.
+    "RAY_enable_metrics_collection": "0",
+    "DASHBOARD_METRIC_PORT": "-1",
+    "AUTOSCALER_METRIC_PORT": "-1",
+}
 
 
 class Host:
@@ -41,7 +47,7 @@ class Host:
     def environment(self):
         """What a process on this host needs."""
         return {
-            **os.environ, **HEALTH, **self.hosts.environment,
+            **os.environ, **HEALTH, **CLOSED, **self.hosts.environment,
             "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(self.hosts.token),
             "GLOO_SOCKET_IFNAME": "e0", "DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1",
             "RAY_DISABLE_DOCKER_CPU_WARNING": "1", "RAY_TMPDIR": self.folder,
