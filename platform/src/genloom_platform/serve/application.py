@@ -57,7 +57,7 @@ def build(args: dict[str, Any]) -> Application:
         keyring.check_exposure(asked.host, None, Store(store))
     closed = lock is not None or keys.is_exposed(asked.host)
     door = Door(lock, store if closed else None, asked.cors)
-    said = Announcement(store=store, url=url(asked.host, asked.port))
+    said = Announcement(store=store, url=url(asked))
     return endpoint(asked, Registered(store), door, said)
 
 
@@ -80,6 +80,7 @@ def as_ray_serve(asked: Wanted, key: str | None) -> str:
                 "host": asked.host,
                 "port": asked.port,
                 "request_timeout_s": REQUEST_TIMEOUT_S,
+                **(asked.tls.http_options if asked.tls else {}),
             },
             "applications": [
                 {
@@ -94,7 +95,8 @@ def as_ray_serve(asked: Wanted, key: str | None) -> str:
     )
 
 
-def url(host: str, port: int) -> str:
-    """Where this machine reaches an endpoint that listens on a host."""
-    here = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
-    return f"http://[{here}]:{port}" if ":" in here else f"http://{here}:{port}"
+def url(asked: Wanted) -> str:
+    """Where this machine reaches an endpoint."""
+    here = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(asked.host, asked.host)  # noqa: S104
+    scheme = "https" if asked.tls else "http"
+    return f"{scheme}://[{here}]:{asked.port}" if ":" in here else f"{scheme}://{here}:{asked.port}"
