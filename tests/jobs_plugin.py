@@ -1,5 +1,7 @@
 """A team's plugin, written into a folder: a package that nothing has installed."""
 
+import json
+
 PROJECT = """
 [build-system]
 requires = ["setuptools>=77"]
@@ -7,9 +9,9 @@ build-backend = "setuptools.build_meta"
 
 [project]
 name = "acme-dots"
-version = "0.4.2"
+version = "VERSION"
 requires-python = ">=3.11"
-dependencies = ["genloom>=1.0,<2", "torch>=2.6", "a-package-that-no-index-has"]
+dependencies = REQUIRES
 
 [project.entry-points."genloom.generators"]
 acme-dots = "acme_dots:Dots"
@@ -23,6 +25,9 @@ acme_dots = ["*.bin"]
 MODULE = '''
 """Dots that are learnt in no time."""
 
+import os
+import time
+
 import torch
 from torch import nn
 
@@ -34,6 +39,8 @@ class Dots(genloom.Generator):
 
     contract = "1.0"
     makes = genloom.Image
+    brake: str = ""
+    """A file; while it is there, a step takes a quarter of a second."""
 
     class Data(genloom.Data):
         image: genloom.ImageColumn
@@ -47,7 +54,11 @@ class Dots(genloom.Generator):
         return {"x": row["image"].to_chw()}
 
     def loss(self, model, batch):
-        return genloom.Loss((batch["x"] - model.mean).square().mean())
+        if self.brake and os.path.exists(self.brake):
+            time.sleep(0.25)
+        x = batch["x"]
+        # Of the rows, whatever their order.
+        return genloom.Loss((x - model.mean).square().mean(), {"sum": x.double().square().sum()})
 
     def generate(self, model, prompts):
         noise = [torch.rand((1, 8, 8), generator=torch.Generator().manual_seed(p.seed)) for p in prompts]
@@ -55,10 +66,13 @@ class Dots(genloom.Generator):
 '''
 
 
-def write(folder):
+def write(
+    folder, version="0.4.2", requires=("genloom>=1.0,<2", "torch>=2.6", "a-package-that-no-index-has")
+):
     """The plugin's folder."""
     package = folder / "src" / "acme_dots"
     package.mkdir(parents=True)
-    (folder / "pyproject.toml").write_text(PROJECT)
+    project = PROJECT.replace("VERSION", version).replace("REQUIRES", json.dumps(list(requires)))
+    (folder / "pyproject.toml").write_text(project)
     (package / "__init__.py").write_text(MODULE)
     return folder

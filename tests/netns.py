@@ -1,6 +1,7 @@
 """Several hosts on this machine: network namespaces on a bridge, each with Ray of its own.
 
-All share this file system, so a store is a folder; everything else goes over the network.
+All share this file system but for Ray's own files, so a store can be a folder; everything else goes over the
+network.
 """
 
 import os
@@ -15,12 +16,19 @@ from pathlib import Path
 
 RAY = str(Path(sys.executable).parent / "ray")
 PORT = 6379
+JOBS = 8265
 HEALTH = {
     # A node whose link is cut is found dead in about ten seconds instead of about forty.
     "RAY_health_check_initial_delay_ms": "2000",
     "RAY_health_check_period_ms": "1000",
     "RAY_health_check_timeout_ms": "2000",
     "RAY_health_check_failure_threshold": "5",
+}
+CLOSED = {
+    # Ray's metrics have no credential, so nothing tells them.
+    "RAY_enable_metrics_collection": "0",
+    "DASHBOARD_METRIC_PORT": "-1",
+    "AUTOSCALER_METRIC_PORT": "-1",
 }
 
 
@@ -39,17 +47,22 @@ class Host:
     def environment(self):
         """What a process on this host needs."""
         return {
-            **os.environ, **HEALTH, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(self.hosts.token),
+            **os.environ, **HEALTH, **CLOSED, **self.hosts.environment,
+            "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(self.hosts.token),
             "GLOO_SOCKET_IFNAME": "e0", "DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1",
             "RAY_DISABLE_DOCKER_CPU_WARNING": "1", "RAY_TMPDIR": self.folder,
         }  # fmt: skip
 
     def popen(self, argv, **environment):
         """Start a program on this host; its output is one pipe."""
-        return subprocess.Popen(
-            ["ip", "netns", "exec", self.name, *map(str, argv)], env=self.environment | environment,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        )  # fmt: skip
+        return self.spawn(
+            argv, self.environment | environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        )
+
+    def spawn(self, argv, environment, **options):
+        """Start a program on this host, with this environment and no other."""
+        argv = ["ip", "netns", "exec", self.name, *map(str, argv)]
+        return subprocess.Popen(argv, env=environment, text=True, **options)
 
     def run(self, argv, timeout_s=120, **environment):
         """Run a program on this host to its end; returns its exit status and output."""
@@ -62,10 +75,15 @@ class Host:
         return process.returncode, output
 
     def start_ray(self, cpus):
-        """Start a Ray node: the first host's is the head."""
+        """Start a Ray node: the first host's is the head, whose job server other hosts reach."""
         self.cpus = cpus
         head = self.hosts[0]
-        role = ["--head", f"--port={PORT}", "--include-dashboard=false"]
+        role = [
+            "--head",
+            f"--port={PORT}",
+            f"--dashboard-host={self.address}",
+            f"--dashboard-port={JOBS}",
+        ]
         if self is not head:
             role = [f"--address={head.address}:{PORT}"]
         argv = [
@@ -74,6 +92,15 @@ class Host:
         ]  # fmt: skip
         if self is not head:
             argv.remove(f"--temp-dir={self.folder}")
+            # Ray has its files where the head has them; each host has files of its own there.
+            argv = [
+                "sh",
+                "-c",
+                'mount --bind "$0" "$1" && shift && exec "$@"',
+                self.folder,
+                head.folder,
+                *argv,
+            ]
         status, output = self.run(argv)
         assert status == 0, output
 
@@ -121,6 +148,8 @@ class Hosts:
         self.token = self._folder / "token"
         self.token.touch(mode=0o600)
         self.token.write_text(secrets.token_hex(32))
+        self.environment = {}
+        """What every host's processes have in their environment besides."""
         self._hosts = [Host(f"g{mark}{number}", number, self) for number in range(count)]
 
     def __getitem__(self, number):

@@ -14,6 +14,10 @@ import httpx
 import pytest
 from manifests import named, overlay
 
+from genloom.errors import StoreError
+from genloom_platform.models import database
+from genloom_platform.store import Store
+
 START_TIMEOUT_S = 240
 
 
@@ -47,6 +51,8 @@ def server(tmp_path_factory):
     words = [*container["command"], *container["args"]]
     words = [re.sub(r"^(--port)=5000", rf"\1={port}", word) for word in words]
     words = [word.replace("--host=0.0.0.0", "--host=127.0.0.1") for word in words]
+    # The server answers to the names that it is told alone; here it has a port of its own.
+    words = [word.replace(",localhost:5000", f",localhost:5000,localhost:{port}") for word in words]
     words[0] = str(Path(sys.executable).parent / words[0])
     with (folder / "log").open("w") as log:
         process = subprocess.Popen(
@@ -92,6 +98,32 @@ def test_it_answers_to_the_names_of_its_service_alone(address, server):
     for host in ("mlflow:5000", "mlflow.genloom.svc.cluster.local:5000"):
         assert answer(address, path, host, auth=(user, password)).status_code == 200
     assert answer(address, path, "elsewhere.example:5000", auth=(user, password)).status_code == 403
+
+
+@pytest.mark.parametrize(("given", "words"), [
+    ({}, "asks for a user and a password, and this machine has none; set MLFLOW_TRACKING_USERNAME"),
+    ({"MLFLOW_TRACKING_USERNAME": "genloom", "MLFLOW_TRACKING_PASSWORD": "not-the-right-one"},
+     "refuses the password of the user genloom: it is wrong, or no longer counts"),
+])  # fmt: skip
+def test_a_wrong_password_and_a_missing_one_are_told_apart(
+    address, monkeypatch, tmp_path, given, words
+):
+    monkeypatch.setenv("GENLOOM_TRACKING", address.replace("127.0.0.1", "localhost"))
+    for name in ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(StoreError, match=words) as refused:
+        database.Client(Store(tmp_path.as_uri()))
+    assert "not-the-right-one" not in str(refused.value)
+
+
+def test_a_name_that_the_server_does_not_answer_to_is_told(address, monkeypatch, tmp_path):
+    monkeypatch.setenv("GENLOOM_TRACKING", address)
+    with pytest.raises(
+        StoreError, match=r"does not answer to the name 127\.0\.0\.1:\d+; .*--allowed-hosts"
+    ):
+        database.Client(Store(tmp_path.as_uri()))
 
 
 def test_the_password_stands_in_no_log_and_no_command_line(address, server):

@@ -2,6 +2,7 @@
 
 import pytest
 
+from genloom.errors import RequestError
 from genloom_platform import cluster
 
 
@@ -23,3 +24,31 @@ def test_a_cluster_on_a_machine_without_gpu_trains_on_cpus(monkeypatch, no_gpu):
 def test_workers_find_the_store_that_the_command_has(monkeypatch):
     monkeypatch.setenv("GENLOOM_STORE", "s3://bucket/team")
     assert cluster.environment()["GENLOOM_STORE"] == "s3://bucket/team"
+
+
+HAS = {"CPU": 12.0, "GPU": 2.0}
+
+
+@pytest.mark.parametrize(("asked", "most", "words"), [
+    ((12, 2), {}, ""),
+    ((12, 8), {"CPU": 64, "GPU": 8}, ""),
+    ((13, 0), {}, "asks for 13 CPUs (1 for its data), and the cluster has 12 CPUs, 2 GPUs; it has no autoscaler "
+     "to bring more: add nodes, or lower scale.workers"),
+    ((1, 9), {"CPU": 64, "GPU": 8}, "asks for 9 GPUs, and the cluster has 12 CPUs, 2 GPUs; its autoscaler can "
+     "bring it to 8 GPUs: raise max_workers there"),
+    ((1, 3), {"CPU": 64}, "its autoscaler brings no more GPUs: give it workers that have them"),
+])  # fmt: skip
+def test_what_a_cluster_lacks_is_told_with_what_it_has_and_what_could_bring_more(asked, most, words):
+    told = cluster.lacking(*asked, HAS, most)
+    assert words in told
+    assert bool(told) == bool(words)
+
+
+def test_a_worker_that_no_machine_has_room_for_is_refused(ray_cluster):
+    cluster.require_node(1, 0)
+    with pytest.raises(
+        RequestError, match=r"asks for 1 CPUs and 1 GPUs on one machine.* and 0 GPUs; lower"
+    ):
+        cluster.require_node(1, 1)
+    with pytest.raises(RequestError, match="asks for 9999 CPUs"):
+        cluster.require_node(9999, 0)

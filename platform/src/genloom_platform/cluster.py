@@ -116,17 +116,53 @@ def require(cpus: float, gpus: float) -> None:
     """Raise RequestError where the cluster cannot give what a run asks for, and CPUs for its data."""
     import ray
 
-    total: Mapping[str, float] = ray.cluster_resources()
-    most = could_have()
-    for kind, wanted in (("CPU", cpus + CPUS_FOR_DATA), ("GPU", gpus)):
-        there = total.get(kind, 0)
-        if wanted > max(there, most.get(kind, 0)):
-            scaled = f", and its autoscaler can bring it to {most[kind]:g}" if kind in most else ""
-            raise RequestError(
-                f"the run asks for {wanted:g} {kind}s (with {CPUS_FOR_DATA} CPU for its data), and the "
-                f"cluster has {there:g}{scaled}; lower scale.workers, or "
-                f"{'raise max_workers there' if scaled else 'add nodes'}"
-            )
+    fault = lacking(cpus + CPUS_FOR_DATA, gpus, ray.cluster_resources(), could_have())
+    if fault:
+        raise RequestError(fault)
+
+
+def lacking(cpus: float, gpus: float, total: Mapping[str, float], most: Mapping[str, float]) -> str:
+    """What a cluster cannot give a run, what it has, and what could bring more; nothing where it can.
+
+    Args:
+        cpus: What the run asks for, with its data's.
+        gpus: What the run asks for.
+        total: What the cluster has, by kind.
+        most: What its autoscaler can bring it to; empty where it has none.
+    """
+    has = ", ".join(f"{total.get(kind, 0):g} {kind}s" for kind in ("CPU", "GPU"))
+    for kind, wanted, of_them in (("CPU", cpus, f" ({CPUS_FOR_DATA} for its data)"), ("GPU", gpus, "")):
+        if wanted <= max(total.get(kind, 0), most.get(kind, 0)):
+            continue
+        if most.get(kind, 0) > total.get(kind, 0):
+            brings = f"its autoscaler can bring it to {most[kind]:g} {kind}s: raise max_workers there"
+        elif most:
+            brings = f"its autoscaler brings no more {kind}s: give it workers that have them"
+        else:
+            brings = "it has no autoscaler to bring more: add nodes"
+        return (
+            f"the run asks for {wanted:g} {kind}s{of_them}, and the cluster has {has}; {brings}, or lower "
+            f"scale.workers"
+        )
+    return ""
+
+
+def require_node(cpus: float, gpus: float) -> None:
+    """Raise RequestError where no machine that the cluster has, or could have, has room for one such worker."""
+    import ray
+
+    config = ray._private.state.state.get_cluster_config()  # type: ignore[attr-defined]
+    could_come = [dict(each.resources) for each in config.node_group_configs] if config else []
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]] + could_come
+    if any(each.get("CPU", 0) >= cpus and each.get("GPU", 0) >= gpus for each in nodes):
+        return
+    most = " and ".join(
+        f"{max(each.get(kind, 0) for each in nodes):g} {kind}s" for kind in ("CPU", "GPU")
+    )
+    raise RequestError(
+        f"a worker asks for {cpus:g} CPUs and {gpus:g} GPUs on one machine, and the cluster neither has nor can "
+        f"get such a one: the most of a machine are {most}; lower scale.cpus_per_worker or scale.gpus_per_worker"
+    )
 
 
 def could_have() -> Mapping[str, float]:

@@ -138,7 +138,7 @@ class Profile(Settings):
     trusted_network: bool = False
     """Whether `http://…` on another machine is allowed, where the token travels in clear text."""
     ca: Place | None = None
-    """The certificate authority of an `https://` address; the system's where None."""
+    """The certificate authority of an `https://` address, and of the endpoint; the system's where None."""
     token: Token | None = None
     """Where its token lies; `~/.genloom/tokens/NAME` where none is given, Ray's own file for this machine."""
     store: str | None = None

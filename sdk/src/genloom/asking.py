@@ -72,6 +72,11 @@ def request(url: str, call: Call) -> Conversation:
     waited = 0.0
     for tries in range(1, MAX_TRIES + 1):
         answer = yield call
+        if isinstance(answer, httpx.ConnectError) and "CERTIFICATE_VERIFY_FAILED" in str(answer):
+            raise EndpointError(
+                f"the certificate of {url} is not trusted here: {answer}; give its authority, as in "
+                "connect(url, ca='acme-ca.pem'), or in the environment's SSL_CERT_FILE"
+            ) from answer
         if isinstance(answer, (httpx.ConnectError, httpx.ConnectTimeout)):
             pause_s = _pause(tries)
             failure = EndpointError(f"{url} did not answer: {answer}; is it served there?")

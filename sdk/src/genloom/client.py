@@ -14,6 +14,7 @@ What both do with an endpoint stands in `asking.py`; here it is sent.
 """
 
 import asyncio
+import ssl
 import time
 from collections.abc import AsyncGenerator, Generator, Iterator, Mapping, Sequence
 from os import PathLike
@@ -28,6 +29,7 @@ from genloom.prompt import Prompt
 from genloom.samples import Sample
 
 Asked = Prompt | Mapping[str, Any]
+File = str | PathLike[str] | None
 
 
 def connect(
@@ -35,7 +37,8 @@ def connect(
     *,
     key: str | None = None,
     timeout_s: float = 120,
-    plugin: str | PathLike[str] | None = None,
+    ca: File = None,
+    plugin: File = None,
 ) -> Any:
     """The platform on this machine or on a cluster, or an endpoint.
 
@@ -44,6 +47,7 @@ def connect(
             on this machine, a cluster's name (its profile's), or None for the platform on this machine.
         key: The endpoint's key, where it asks for one.
         timeout_s: How long an answer of an endpoint may take.
+        ca: The file of the authority that vouches for the endpoint's certificate; the system's where None.
         plugin: The folder of the team's plugin, which travels to a cluster; the working folder's where None.
 
     Returns:
@@ -58,11 +62,13 @@ def connect(
             f"plugin={plugin!r} travels to a cluster; name one, as in connect('lab', plugin='.')"
         )
     if address and address.startswith(("http://", "https://")):
-        return Endpoint(address, key, timeout_s)
+        return Endpoint(address, key, timeout_s, ca)
     return local_platform(address)
 
 
-def connect_async(url: str, *, key: str | None = None, timeout_s: float = 120) -> "AsyncEndpoint":
+def connect_async(
+    url: str, *, key: str | None = None, timeout_s: float = 120, ca: File = None
+) -> "AsyncEndpoint":
     """An endpoint, for code that awaits. The arguments are those of `connect`.
 
     Raises:
@@ -70,16 +76,18 @@ def connect_async(url: str, *, key: str | None = None, timeout_s: float = 120) -
     """
     if not url.startswith(("http://", "https://")):
         raise RequestError(f"url = {url!r}: it is no endpoint's address; give http://… or https://…")
-    return AsyncEndpoint(url, key, timeout_s)
+    return AsyncEndpoint(url, key, timeout_s, ca)
 
 
 class Endpoint:
     """A served platform. It holds connections open: close it, or use it in a `with`."""
 
-    def __init__(self, url: str, key: str | None = None, timeout_s: float = 120) -> None:
+    def __init__(
+        self, url: str, key: str | None = None, timeout_s: float = 120, ca: File = None
+    ) -> None:
         import httpx
 
-        self._http = httpx.Client(base_url=url.rstrip("/"), headers=_headers(key), timeout=timeout_s)
+        self._http = httpx.Client(**_options(url, key, timeout_s, ca))
         self.url = url
 
     @property
@@ -206,12 +214,12 @@ class EndpointModel:
 class AsyncEndpoint:
     """A served platform, for code that awaits. Close it, or use it in an `async with`."""
 
-    def __init__(self, url: str, key: str | None = None, timeout_s: float = 120) -> None:
+    def __init__(
+        self, url: str, key: str | None = None, timeout_s: float = 120, ca: File = None
+    ) -> None:
         import httpx
 
-        self._http = httpx.AsyncClient(
-            base_url=url.rstrip("/"), headers=_headers(key), timeout=timeout_s
-        )
+        self._http = httpx.AsyncClient(**_options(url, key, timeout_s, ca))
         self.url = url
 
     @property
@@ -303,5 +311,8 @@ class AsyncEndpointModel:
             await answer.aclose()
 
 
-def _headers(key: str | None) -> dict[str, str]:
-    return {"Authorization": f"Bearer {key}"} if key else {}
+def _options(url: str, key: str | None, timeout_s: float, ca: File) -> dict[str, Any]:
+    """As httpx is told; it knows the authorities of the system, and of the environment's SSL_CERT_FILE."""
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    verify = ssl.create_default_context(cafile=ca) if ca else True
+    return {"base_url": url.rstrip("/"), "headers": headers, "timeout": timeout_s, "verify": verify}

@@ -100,6 +100,7 @@ def test_the_client_needs_nothing_that_trains(home, lab):
     code = """
 import genloom
 from genloom_platform import launchers, profiles
+from genloom_platform.doctor import laptop
 from genloom_platform.jobs import client, job, nodes, origin, reach, remote, submit, travel, wheel
 sys.argv = ["genloom", "submit", "--help"]
 from genloom_platform.cli.app import main

@@ -201,6 +201,35 @@ def test_the_head_is_closed_and_says_what_it_has(laptop):
     assert token not in listed
 
 
+def test_doctor_looks_at_the_machines_of_a_cluster(laptop, trained):
+    path = laptop.work / "clusters" / "lab.yaml"
+    (laptop.work / "clusters" / "needy.yaml").write_text(f"{path.read_text()}secrets: [NOT_THERE]\n")
+    status, output = laptop("doctor", "--cluster", "needy", "--json")
+    report = json.loads(output.splitlines()[-1])
+    found = {(each["check"], each["where"]): each for each in report["findings"]}
+    wrong = [place for place, each in found.items() if not each["well"]]
+    assert ("secrets", "127.0.0.1 (head)") in wrong
+    assert status == 1
+    for check in (
+        "token",
+        "store",
+        "tracking",
+        "GPUs",
+        "shared memory",
+        "disk",
+        "plugins",
+        "compiler",
+        "ports",
+    ):
+        assert (check, "127.0.0.1 (head)") in found
+    for check in ("token", "reached", "versions", "clock", "ports"):
+        assert found[check, "this machine"]["well"], found[check, "this machine"]
+    assert found["ports", "127.0.0.1 (head)"]["well"]
+    assert "is read and written" in found["store", "127.0.0.1 (head)"]["seen"]
+    assert not list(Path(laptop.store[7:], ".doctor").glob("*"))
+    assert "doctor" not in laptop("jobs", "list")[1]
+
+
 def test_a_wrong_token_a_missing_one_and_one_that_others_can_read_are_told_apart(laptop):
     profile = laptop.work / "clusters" / "lab.yaml"
     other = laptop.work / "clusters" / "other.yaml"

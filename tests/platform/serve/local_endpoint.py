@@ -50,15 +50,16 @@ class LocalBackend:
             worker.shutdown(wait=False)
 
 
-def serving(app: Any) -> Iterator[str]:
-    """A real server in a thread of this process; yields its URL."""
+def serving(app: Any, **options: Any) -> Iterator[str]:
+    """A real server in a thread of this process, with more options of uvicorn; yields its URL."""
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
-        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off"))
+        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off", **options))
         thread = threading.Thread(target=server.run, args=([listening],), daemon=True)
         thread.start()
         while not server.started:
             time.sleep(0.01)
-        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+        scheme = "https" if "ssl_certfile" in options else "http"
+        yield f"{scheme}://127.0.0.1:{listening.getsockname()[1]}"
         server.should_exit = True
         thread.join()

@@ -10,6 +10,7 @@ from genloom.errors import RequestError, UnknownName
 from genloom_platform.serve import application, applications, callers, keyring, keys, launch
 from genloom_platform.serve.launch import Source
 from genloom_platform.serve.limits import Limits
+from genloom_platform.serve.wanted import Wanted
 from genloom_platform.store import Store
 
 DRAWER = Source("drawer@1", toys.drawer, 0)
@@ -102,7 +103,12 @@ def test_the_error_of_a_version_is_what_stands_at_its_end():
 
 
 def test_the_url_is_one_that_this_machine_reaches():
-    assert application.url("127.0.0.1", 80) == "http://127.0.0.1:80"
-    assert application.url("0.0.0.0", 80) == "http://127.0.0.1:80"
-    assert application.url("::", 80) == "http://[::1]:80"
-    assert application.url("models.acme.example", 80) == "http://models.acme.example:80"
+    assert (
+        application.url(Wanted(models=["drawer"], host="127.0.0.1", port=80)) == "http://127.0.0.1:80"
+    )
+    assert application.url(Wanted(models=["drawer"], host="0.0.0.0", port=80)) == "http://127.0.0.1:80"
+    assert application.url(Wanted(models=["drawer"], host="::", port=80)) == "http://[::1]:80"
+    assert (
+        application.url(Wanted(models=["drawer"], host="models.acme.example", port=80))
+        == "http://models.acme.example:80"
+    )

@@ -65,6 +65,7 @@ GLOBAL = {"--debug": 1, "--store": 2}
 
 @app.callback()
 def options(
+    context: typer.Context,
     store: Annotated[
         str | None,
         typer.Option(
@@ -74,7 +75,8 @@ def options(
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,  # noqa: ARG001
 ) -> None:
     """Options of all commands."""
-    origin.check_secrets()
+    if context.invoked_subcommand != "doctor":  # which tells of every machine what it lacks
+        origin.check_secrets()
     if store:
         os.environ["GENLOOM_STORE"] = store
 

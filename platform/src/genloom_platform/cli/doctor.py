@@ -1,131 +1,73 @@
-"""`genloom doctor`: what this machine can do, and what is wrong with it."""
+"""`genloom doctor`. What it checks stands in `doctor/`; start with `doctor/machine.py`."""
 
 import os
-import platform as machine
-import shutil
-import sys
-import tempfile
-from collections.abc import Callable
-from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.text import Text
 
-from genloom_platform.cli.screen import console
-from genloom_platform.units import size
+from genloom_platform.cli.screen import console, table
 
-PACKAGES = ("genloom", "genloom-platform", "ray", "torch", "deepspeed", "pyarrow", "mlflow", "pydantic")
-SHARED = "/dev/shm"  # noqa: S108
-MIN_SHARED_BYTES = 1 << 30
-MIN_FREE_BYTES = 5 << 30
-
-Finding = tuple[bool, str]
-"""Whether it is well, and what was seen (with the remedy where it is not)."""
+if TYPE_CHECKING:
+    from genloom_platform.doctor.findings import Finding, Report
 
 
-def doctor() -> None:
-    """Check this machine: versions, compiler, memory, disk, store, token, plugins."""
-    checks: dict[str, Callable[[], Finding]] = {
-        "python": _python,
-        "packages": _packages,
-        "compiler": _compiler,
-        "processors": _processors,
-        "shared memory": lambda: _space(
-            SHARED, MIN_SHARED_BYTES, "enlarge /dev/shm: Ray keeps objects there"
+def doctor(
+    cluster: Annotated[
+        str | None,
+        typer.Option(
+            "--cluster", help="A cluster, by its profile, looked at from here.", metavar="NAME"
         ),
-        "disk": lambda: _space(
-            tempfile.gettempdir(), MIN_FREE_BYTES, "make room there: Ray spills there"
-        ),
-        "store": _store,
-        "token": _token,
-        "plugins": _plugins,
-    }
-    wrong = 0
-    for name, check in checks.items():
-        well, seen = check()
-        wrong += not well
-        mark = "[green]ok[/]  " if well else "[red]fix[/] "
-        console.print(f"{mark} [dim]{name:14}[/]", end="")
-        console.print(seen, markup=False)
-    if wrong:
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, on one line.")] = False,
+) -> None:
+    """Check this machine or a cluster, and say what to do where something is wrong; then the exit status is 1.
+
+    Checked are versions, plugins, compiler, GPUs with driver and NCCL, shared memory, disk, store, tracking and
+    token; of a cluster (--cluster, or RAY_ADDRESS on one of its machines) each machine, that all have the same
+    versions, store and time, and that no port answers without a credential.
+    """
+    if as_json:
+        report = _examine(cluster)
+        typer.echo(report.model_dump_json())
+    else:
+        with console.status("looking"):
+            report = _examine(cluster)
+        _show(report)
+    if not report.well:
         raise typer.Exit(1)
 
 
-def _python() -> Finding:
-    found = machine.python_version()
-    return sys.version_info >= (
-        3,
-        11,
-    ), f"{found} on {machine.system()} {machine.machine()} (3.11 or newer)"
+def _examine(cluster: str | None) -> "Report":
+    if cluster:
+        from genloom_platform.cli.jobs import reached
+        from genloom_platform.doctor import laptop
+
+        with reached(cluster) as there:
+            return laptop.examine(there)
+    if "RAY_ADDRESS" in os.environ:
+        from genloom_platform.doctor import nodes
+
+        return nodes.examine()
+    from genloom_platform.doctor import machine
+    from genloom_platform.doctor.findings import report
+
+    seen = machine.look()
+    return report(seen.findings, [seen])
 
 
-def _packages() -> Finding:
-    found: list[str] = []
-    missing: list[str] = []
-    for name in PACKAGES:
-        try:
-            found.append(f"{name} {version(name)}")
-        except PackageNotFoundError:
-            missing.append(name)
-    return not missing, ", ".join(found) + (f"; pip install {' '.join(missing)}" if missing else "")
+def _show(report: "Report") -> None:
+    from genloom_platform.doctor.findings import together
+
+    rows = [(_mark(each), each.check, each.where, _told(each)) for each in together(report.findings)]
+    table(("", "check", "where", "seen"), rows, "nothing was checked")
 
 
-def _compiler() -> Finding:
-    missing = [name for name in ("g++", "ninja") if not shutil.which(name) and not _beside_python(name)]
-    if missing:
-        return False, f"{' and '.join(missing)} missing: DeepSpeed compiles on first use; install them"
-    return True, "g++ and ninja"
+def _mark(finding: "Finding") -> Text:
+    return Text("ok", "green") if finding.well else Text("fix", "bold red")
 
 
-def _beside_python(name: str) -> bool:
-    return (Path(sys.executable).parent / name).exists()
-
-
-def _processors() -> Finding:
-    import torch
-
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    gpus = [torch.cuda.get_device_name(n) for n in range(torch.cuda.device_count())]
-    return True, f"{os.cpu_count()} CPUs, {size(memory)} memory, GPUs: {', '.join(gpus) or 'none'}"
-
-
-def _space(path: str, least: int, remedy: str) -> Finding:
-    if not Path(path).exists():
-        return True, f"{path} is not used on this system"
-    free = shutil.disk_usage(path).free
-    return free >= least, f"{size(free)} free in {path}" + ("" if free >= least else f"; {remedy}")
-
-
-def _store() -> Finding:
-    from genloom.errors import GenloomError
-    from genloom_platform.store import Store, default_url
-
-    try:
-        Store().check_writable()
-    except (GenloomError, OSError) as error:
-        return False, str(error)
-    return True, f"{default_url()} can be written"
-
-
-def _token() -> Finding:
-    token = Path.home() / ".ray" / "auth_token"
-    if not token.exists():
-        return True, "none yet; the first cluster on this machine makes one"
-    open_to_others = token.stat().st_mode & 0o077
-    return not open_to_others, f"{token}" + (
-        f" is readable by others; chmod 600 {token}" if open_to_others else ""
-    )
-
-
-def _plugins() -> Finding:
-    from genloom import registry
-    from genloom.errors import GenloomError
-
-    broken: list[str] = []
-    names = registry.available()
-    for name in names:
-        try:
-            registry.load(name)
-        except GenloomError as error:
-            broken.append(str(error))
-    return not broken, "; ".join(broken) or f"{len(names)}: {', '.join(names)}"
+def _told(finding: "Finding") -> Text:
+    if finding.well:
+        return Text(finding.seen)
+    return Text.assemble(finding.seen, ("; ", ""), (finding.remedy, "bold"))

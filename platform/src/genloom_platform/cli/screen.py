@@ -33,7 +33,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]], none: str) -
     for column in columns:
         view.add_column(column, overflow="fold")
     for row in rows:
-        view.add_row(*(Text(str(cell)) for cell in row))
+        view.add_row(*(cell if isinstance(cell, Text) else Text(str(cell)) for cell in row))
     _show(view)
 
 

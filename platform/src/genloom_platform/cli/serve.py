@@ -25,6 +25,12 @@ def serve(
         str | None, typer.Option(help="The address to listen on; beyond loopback keys are asked for.")
     ] = None,
     port: Annotated[int | None, typer.Option(help="The port to listen on.", min=1, max=65535)] = None,
+    tls_cert: Annotated[
+        Path | None, typer.Option(help="Speak TLS with this certificate, a PEM file.", metavar="FILE")
+    ] = None,
+    tls_key: Annotated[
+        Path | None, typer.Option(help="The certificate's key, a PEM file.", metavar="FILE")
+    ] = None,
     cors: Annotated[
         list[str] | None,
         typer.Option(help="Pages of this origin may ask from a browser.", metavar="ORIGIN"),
@@ -70,7 +76,8 @@ def serve(
         _status(Store())
         return
     each: dict[str, Any] = {"replicas": replicas, "cpus": cpus, "gpus": gpus}
-    place = {"host": host, "port": port, "cors": cors}
+    shown = {name: str(path) for name, path in (("cert", tls_cert), ("key", tls_key)) if path}
+    place = {"host": host, "port": port, "cors": cors, "tls": shown or None}
     place = {name: value for name, value in place.items() if value is not None}
     speed = {"precision": precision, "compile": compile or None}
     each["speed"] = {name: value for name, value in speed.items() if value is not None} or None
@@ -109,7 +116,7 @@ def _wanted(
         if models or each or trials:
             raise RequestError(
                 f"--config {config} says which models are served and how; leave out what is beside it, "
-                f"but for --host, --port and --cors"
+                f"but for --host, --port, --cors and TLS"
             )
         return wanted.checked(wanted.read(config).model_dump() | place, str(config))
     if not models:
@@ -128,12 +135,16 @@ def _wanted(
 
 def _serve(asked: "Wanted", store: "Store") -> None:
     """Serve until Ctrl-C, and say what changes."""
-    from genloom_platform.serve import launch
+    from genloom_platform.serve import keys, launch
 
     with console.status("starting"):
         url = launch.start_wanted(asked, store)
     names = ", ".join(model.model for model in asked.models)
     say(f"serving {names} at {url}; its page is {url}/docs; Ctrl-C stops it")
+    if keys.is_exposed(asked.host) and not asked.tls:
+        say(
+            "keys travel to it in clear text: give --tls-cert and --tls-key, or let a proxy speak TLS for it"
+        )
     try:
         _say_news()
     except KeyboardInterrupt:

@@ -206,7 +206,7 @@ class RemoteEndpoint(_Handle):
             raise RequestError(
                 f"the profile {profile.name} does not say where its endpoints are reached; add endpoint: https://…"
             )
-        return genloom.connect(profile.endpoint, key=key, timeout_s=timeout_s)
+        return genloom.connect(profile.endpoint, key=key, timeout_s=timeout_s, ca=profile.ca)
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,8 @@ from genloom_platform.jobs.travel import Luggage
 from genloom_platform.names import identifier
 
 COMMANDS = (
-    "data", "evaluate", "finetune", "generate", "models", "plugins", "runs", "serve", "sweep", "sweeps", "train",
+    "data", "doctor", "evaluate", "finetune", "generate", "models", "plugins", "runs", "serve", "sweep", "sweeps",
+    "train",
 )  # fmt: skip
 """What can be a job."""
 STOP_S = 300

@@ -13,6 +13,7 @@ import sqlite3
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from genloom.errors import StoreError
 from genloom_platform.store import Store
@@ -26,6 +27,8 @@ LOCKED_S = 20.0
 """How long another process may hold the database, as MLflow itself waits."""
 AWAY = ("TEMPORARILY_UNAVAILABLE", "INTERNAL_ERROR", "REQUEST_LIMIT_EXCEEDED", "BAD_REQUEST")
 """MLflow's codes for a database or a server that fails, not for a request that is wrong."""
+CLOSED = ("UNAUTHENTICATED", "CUSTOMER_UNAUTHORIZED", "PERMISSION_DENIED")
+"""MLflow's codes for a server that lets this user not in, or not do that."""
 QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "true",
@@ -89,6 +92,8 @@ class Client:
             try:
                 return method(*args, **kwargs)
             except MlflowException as error:
+                if error.error_code in CLOSED:
+                    raise StoreError(_closed(self.uri, error)) from error
                 if error.error_code not in AWAY:
                     raise
                 raise StoreError(_away(self.uri, error)) from error
@@ -204,5 +209,35 @@ def _away(uri: str, error: Any) -> str:
     reason = str(error.message).strip().splitlines()[0].partition(" failed with exception ")[0]
     if file := _file(uri):
         return _unreadable(file, reason)
-    said = f"the registry {uri} does not answer: {reason[:300]}; see that it runs (GENLOOM_TRACKING)"
-    return re.sub(r"//[^@/]*@", "//", said)  # an address may hold a password
+    said = shown(f"the registry {uri} does not answer: {reason[:300]}")
+    return f"{said}; see that it runs (GENLOOM_TRACKING)"
+
+
+def _closed(uri: str, error: Any) -> str:
+    """What is told where a tracking server does not take who asks."""
+    user = urlsplit(uri).username or os.environ.get("MLFLOW_TRACKING_USERNAME")
+    variables = "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+    registry = f"the registry {shown(uri)}"
+    if "Invalid Host header" in str(error.message):
+        name = urlsplit(uri).netloc.rpartition("@")[2]
+        return (
+            f"{registry} does not answer to the name {name}; add it to the server's --allowed-hosts, or give "
+            f"GENLOOM_TRACKING a name that is there"
+        )
+    if error.error_code == "PERMISSION_DENIED":
+        return (
+            f"{registry} does not let {user or 'this user'} do that; ask whoever runs it for the right, or set "
+            f"{variables} to a user's who has it"
+        )
+    if not user and not os.environ.get("MLFLOW_TRACKING_TOKEN"):
+        return f"{registry} asks for a user and a password, and this machine has none; set {variables}"
+    what = f"the password of the user {user}" if user else "the token in MLFLOW_TRACKING_TOKEN"
+    return (
+        f"{registry} refuses {what}: it is wrong, or no longer counts; whoever runs it has the right one "
+        f"({variables})"
+    )
+
+
+def shown(text: str) -> str:
+    """A text without the password that an address in it may hold."""
+    return re.sub(r"//[^@/\s]*@", "//", text)

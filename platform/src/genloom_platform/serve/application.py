@@ -36,7 +36,7 @@ def endpoint(asked: Wanted, shelf: Shelf, door: Door, said: Announcement | None)
         door: Whom it lets in.
         said: What is told of it in the store; nothing where None is given.
     """
-    return Gateway.bind(Address(asked.host, asked.port), door, said, Keeper.bind(asked, shelf, said))
+    return Gateway.bind(Address(asked.host, asked.port, asked.tls), door, said, Keeper.bind(asked, shelf, said))
 
 
 def build(args: dict[str, Any]) -> Application:
@@ -58,7 +58,7 @@ def build(args: dict[str, Any]) -> Application:
         keyring.check_exposure(asked.host, None, Store(store))
     closed = lock is not None or keys.is_exposed(asked.host)
     door = Door(lock, store if closed else None, asked.cors)
-    said = Announcement(store=store, url=url(asked.host, asked.port))
+    said = Announcement(store=store, url=url(asked))
     return endpoint(asked, Registered(store), door, said)
 
 
@@ -90,7 +90,8 @@ def as_ray_serve(asked: Wanted, key: str | None) -> str:
     )
 
 
-def url(host: str, port: int) -> str:
-    """Where this machine reaches an endpoint that listens on a host."""
-    here = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
-    return f"http://[{here}]:{port}" if ":" in here else f"http://{here}:{port}"
+def url(asked: Wanted) -> str:
+    """Where this machine reaches an endpoint."""
+    here = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(asked.host, asked.host)  # noqa: S104
+    scheme = "https" if asked.tls else "http"
+    return f"{scheme}://[{here}]:{asked.port}" if ":" in here else f"{scheme}://{here}:{asked.port}"

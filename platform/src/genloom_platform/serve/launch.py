@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from genloom.errors import GenloomError, RequestError
 from genloom_platform import cluster
-from genloom_platform.serve import keyring, keys, plan, wanted
+from genloom_platform.serve import keyring, keys, plan, tls, wanted
 from genloom_platform.serve.callers import door
 from genloom_platform.serve.presence import Announcement
 from genloom_platform.serve.sources import Given, Registered, Shelf, Source, targets
@@ -82,6 +82,8 @@ def start_wanted(asked: Wanted, store: Store) -> str:
         GenloomError: A model cannot be loaded, or the cluster not be reached.
     """
     check(asked.host, asked.port, store)
+    if asked.tls:
+        tls.check(asked.tls)
     shelf = Registered(store.url)
     shelf.check(reference for each in asked.models for reference in each.references)
     return start_shelf(asked, shelf, store)
@@ -97,7 +99,7 @@ def start_shelf(asked: Wanted, shelf: Shelf, store: Store | None = None) -> str:
         serve = _connect(asked)
     from genloom_platform.serve import application, applications
 
-    url = application.url(asked.host, asked.port)
+    url = application.url(asked)
     said = Announcement(store=store.url, url=url) if store else None
     admitted = door(asked.host, key, store.url if store else None, asked.cors)
     try:
@@ -111,7 +113,7 @@ def start_shelf(asked: Wanted, shelf: Shelf, store: Store | None = None) -> str:
         ]
         applications.start([target, *versions])
         _await_versions(serve)
-        _await_answer(url, key)
+        _await_answer(url, key, asked)
     except BaseException:
         stop()
         raise
@@ -239,7 +241,7 @@ def _await_versions(serve: Any) -> None:
         time.sleep(POLL_S)
 
 
-def _await_answer(url: str, key: str | None) -> None:
+def _await_answer(url: str, key: str | None, asked: Wanted) -> None:
     """Wait until the endpoint answers, with the key where it asks for one.
 
     The gateway then has seen the right key, and a wrong one costs it next to nothing (`Callers`).
@@ -249,7 +251,10 @@ def _await_answer(url: str, key: str | None) -> None:
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     deadline = time.monotonic() + START_TIMEOUT_S
     # No proxy of the environment: it is this machine that is asked.
-    with httpx.Client(base_url=url, headers=headers, trust_env=False, timeout=30) as client:
+    verify = asked.tls.context if asked.tls else True
+    with httpx.Client(
+        base_url=url, headers=headers, trust_env=False, timeout=30, verify=verify
+    ) as client:
         while True:
             try:
                 answers = [client.get("/healthz"), client.get("/v1/models")]

@@ -13,6 +13,8 @@ import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from genloom_platform.serve.tls import Tls
+
 HEAD_S = 10.0
 """How long a request's head may take to arrive, or a new connection to send anything."""
 MAX_HEAD_BYTES = 64 << 10
@@ -29,6 +31,7 @@ class Address:
 
     host: str
     port: int
+    tls: Tls | None = None
 
     def bound(self) -> socket.socket:
         """A socket that is bound there; raises OSError."""
@@ -73,6 +76,7 @@ class Listener:
             timeout_keep_alive=int(KEEP_ALIVE_S),
             timeout_graceful_shutdown=DRAIN_S,
             backlog=BACKLOG,
+            **(at.tls.files if at.tls else {}),
         )
         self._server = uvicorn.Server(config)
 

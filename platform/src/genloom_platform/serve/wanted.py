@@ -8,6 +8,7 @@ models:
     shadow: {version: char-rnn@9}
 host: 127.0.0.1
 port: 8000
+tls: {cert: models.pem, key: models.key}
 """
 
 from pathlib import Path
@@ -19,6 +20,7 @@ from pydantic import BeforeValidator, Field, ValidationError, field_validator, m
 from genloom.errors import InvalidConfig, RequestError
 from genloom.problems import problems_of
 from genloom_platform.serve.speed import Speed
+from genloom_platform.serve.tls import Tls
 from genloom_platform.settings import Settings
 
 
@@ -142,6 +144,8 @@ class Wanted(Settings):
     host: str = "127.0.0.1"
     """The address to listen on; beyond loopback keys are asked for."""
     port: int = Field(default=8000, ge=1, le=65535)
+    tls: Tls | None = None
+    """Its certificate and key; plain HTTP where they are left out, for loopback or a proxy that speaks TLS."""
     cors: tuple[str, ...] = ()
     """Pages in browsers that may ask, as in `https://app.acme.example`, or `*`."""
     store: str | None = None

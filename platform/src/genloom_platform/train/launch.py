@@ -15,6 +15,7 @@ from genloom_platform import cluster
 from genloom_platform.config import RunConfig
 from genloom_platform.data import manifest as manifests
 from genloom_platform.data import shards
+from genloom_platform.doctor import marks
 from genloom_platform.jobs import origin
 from genloom_platform.models import release
 from genloom_platform.models.publish import publish
@@ -62,6 +63,7 @@ def train(
         RequestError: The dataset does not exist or fit, the name is taken, the cluster is too small, a
             finetune's patterns fit nothing, or this machine too small where there is no cluster.
         DataError: A shard is damaged.
+        StoreError: The store cannot be written, or one of the cluster's machines does not reach it.
         TrainingError: The training failed.
     """
     manifest = manifests.load(store, config.data)
@@ -72,7 +74,8 @@ def train(
     shards.require(store, manifest)
     _look_at_this_machine(store, config, manifest.full_name, start, on_event)
     _connect(config)
-    tracking = Tracking(Registry(store))
+    with marks.others_look(store):
+        tracking = Tracking(Registry(store))
     plugin = plugins.find(config.generator_name)
     run = Run(
         name=name,
@@ -113,7 +116,8 @@ def resume(
         _require_unfinished(
             store, run
         )  # connecting takes long, and whoever trained it may have ended meanwhile
-        tracking = Tracking(Registry(store), run.tracking_id)
+        with marks.others_look(store):
+            tracking = Tracking(Registry(store), run.tracking_id)
         avoid = recovery.avoid(runs.history(store, name))
         found = checkpoint.find(store, name, avoid.checkpoints)
         store.remove(f"runs/{name}/stop")
@@ -153,6 +157,7 @@ def _connect(config: RunConfig) -> None:
     scale = config.scale
     cluster.connect(scale.most * scale.cpus_per_worker)
     cluster.require(scale.fewest * scale.cpus_per_worker, scale.fewest * scale.gpus_per_worker)
+    cluster.require_node(scale.cpus_per_worker, scale.gpus_per_worker)
 
 
 def _see_through(course: Course, tracking: Tracking) -> Trained:

@@ -1,0 +1,68 @@
+"""One network for all tests over several hosts, and a training that nothing disturbs."""
+
+import json
+import subprocess
+import sys
+
+import jobs_plugin
+import lab as labs
+import pytest
+
+STEPS = 600
+RUN = f"""\
+generator: {{name: acme-dots}}
+data: digits
+steps: {STEPS}
+global_batch: 24
+scale: {{workers: [1, 3], cpus_per_worker: 2}}
+checkpoint: {{every: 10}}
+recovery: {{hung_s: 15}}
+deepspeed: {{zero_optimization: {{stage: 2}}}}
+evaluate: false
+samples: {{every: 0}}
+"""
+
+
+@pytest.fixture(scope="session")
+def lab(tmp_path_factory):
+    """The cluster, the laptop and the services; the store holds the digits."""
+    from genloom_platform.data.imports import import_dataset
+    from genloom_platform.store import Store
+
+    if reason := labs.unavailable():
+        pytest.skip(reason)
+    made = labs.Lab(tmp_path_factory.mktemp("lab"))
+    import_dataset(Store(made.services.objects.as_uri()), "digits", None, None, {})
+    with made:
+        (made.laptop.work / "run.yaml").write_text(RUN)
+        yield made
+
+
+@pytest.fixture(scope="session")
+def plain(lab, tmp_path_factory):
+    """The training as Ray's own command sends it, on three workers; its exit status and output."""
+    # Ray installs what a wheel requires, and here there is no index.
+    folder = jobs_plugin.write(tmp_path_factory.mktemp("plugin"), version="0.4.3", requires=())
+    quiet = ["--no-deps", "--no-build-isolation", "--disable-pip-version-check", "--quiet"]
+    argv = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        *quiet,
+        "--wheel-dir",
+        lab.laptop.work / "dist",
+        folder,
+    ]
+    subprocess.run(argv, check=True)
+    files = {"working_dir": ".", "py_modules": ["dist/acme_dots-0.4.3-py3-none-any.whl"]}
+    train = ["genloom", "train", "run.yaml", "--workers", "3", "--name", "plain"]
+    return lab.laptop("ray", "job", "submit", "--runtime-env-json", json.dumps(files), "--", *train)
+
+
+@pytest.fixture(scope="session")
+def key(lab):
+    """A key for the endpoints, as whoever runs the cluster gives it to people."""
+    status, output = lab.cluster[0].run(["genloom", "keys", "add", "laptop"])
+    assert status == 0, output
+    return output.split()[-1]
