@@ -5,6 +5,7 @@ import subprocess
 
 import pytest
 import yaml
+from manifests import check, pods, render
 
 from genloom_platform import profiles
 from genloom_platform.profiles import KubeRay, Machine, RayUp
@@ -80,18 +81,20 @@ def test_a_profiles_workers_are_those_that_the_autoscaler_can_bring(loaded, ray_
     assert config["available_node_types"][config["head_node_type"]]["resources"]["GPU"] == 0
 
 
-def test_the_raycluster_is_what_the_profile_names(loaded):
+def test_the_raycluster_is_what_kuberay_takes_and_the_profile_names(loaded):
     profile = loaded["kuberay"]
     folder = profile.launch.manifests
-    kustomization = yaml.safe_load((folder / "kustomization.yaml").read_text())
-    assert kustomization["namespace"] == profile.launch.namespace
-    (cluster,) = [yaml.safe_load((folder / name).read_text()) for name in kustomization["resources"]]
-    assert (cluster["kind"], cluster["metadata"]["name"]) == ("RayCluster", profile.launch.cluster)
+    (cluster,) = render(folder)
+    check(cluster)
+    assert cluster["kind"] == "RayCluster"
+    assert cluster["metadata"] == {"name": profile.launch.cluster, "namespace": profile.launch.namespace}
     assert cluster["spec"]["authOptions"] == {"mode": "token"}
     (group,) = cluster["spec"]["workerGroupSpecs"]
     assert (group["groupName"], group["maxReplicas"]) == ("gpu", profile.workers["gpu"].most)
     (container,) = group["template"]["spec"]["containers"]
     assert container["resources"]["limits"]["nvidia.com/gpu"] == "1"
+    images = {pod["spec"]["containers"][0]["image"] for _, pod in pods([cluster])}
+    assert images == {"ghcr.io/acme/genloom:0.1.0-cpu", "ghcr.io/acme/genloom:0.1.0-cuda"}
     # Every reference to a secret is by name.
     assert not re.search(
         r"(AKIA|aws_secret|password:)", (folder / "cluster.yaml").read_text(), re.IGNORECASE

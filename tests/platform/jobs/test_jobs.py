@@ -1,77 +1,17 @@
 """Jobs on a real head, sent as from a laptop: with a home, a folder, a token and a profile of its own."""
 
 import json
-import os
 import re
 import subprocess
 import sys
 import time
 from pathlib import Path
 
-import jobs_plugin
 import psutil
 import pytest
 
-from genloom_platform.jobs.reach import free_port
 from genloom_platform.store import Store
 from genloom_platform.train import checkpoint
-
-
-class Laptop:
-    """A home, a working folder with a plugin and a profile, and commands that run there."""
-
-    def __init__(self, folder):
-        self.work, self.home = jobs_plugin.write(folder / "work"), folder / "home"
-        self.home.mkdir()
-        self.store = (folder / "store").as_uri()
-        (self.work / "clusters").mkdir()
-        launch = f"{{kind: machine, cpus: 4, port: {free_port()}, dashboard_port: {free_port()}}}"
-        (self.work / "clusters" / "lab.yaml").write_text(f"launch: {launch}\nstore: {self.store}\n")
-
-    def popen(self, *words, program="genloom"):
-        foreign = ("RAY_ADDRESS", "GENLOOM_STORE", "GENLOOM_CLUSTER")
-        inherited = {name: value for name, value in os.environ.items() if name not in foreign}
-        return subprocess.Popen(
-            [program, *map(str, words)], cwd=self.work, text=True, stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            env={**inherited, "HOME": str(self.home), "GENLOOM_CLUSTER": "lab", "COLUMNS": "250"},
-        )  # fmt: skip
-
-    def __call__(self, *words, program="genloom"):
-        process = self.popen(*words, program=program)
-        output, _ = process.communicate(timeout=120)
-        return process.returncode, output
-
-    @property
-    def token(self):
-        return self.home / ".ray" / "auth_token"
-
-
-@pytest.fixture(scope="module")
-def laptop(tmp_path_factory):
-    laptop = Laptop(tmp_path_factory.mktemp("laptop"))
-    status, output = laptop("cluster", "up", "lab")
-    assert status == 0, output
-    yield laptop
-    record = json.loads((laptop.home / ".genloom" / "run" / "lab.json").read_text())
-    status, output = laptop("cluster", "down", "lab", "--yes")
-    assert status == 0, output
-    time.sleep(1)  # the last of them sees that its parent has gone
-    left = subprocess.run(["pgrep", "-af", record["folder"]], capture_output=True, text=True).stdout
-    assert not left
-    assert not Path(record["folder"]).exists()
-
-
-@pytest.fixture(scope="module")
-def trained(laptop):
-    """A training of the plugin that only the laptop has: what was said, and the run's record."""
-    assert laptop("submit", "--follow", "--", "data", "import", "digits")[0] == 0
-    (laptop.work / "run.yaml").write_text(
-        "generator: {name: acme-dots}\ndata: digits\nsteps: 4\nevaluate: false\nsamples: {every: 0}\n"
-    )
-    status, output = laptop("submit", "--id", "dots", "--follow", "--", "train", "run.yaml")
-    assert status == 0, output
-    return output, json.loads(Path(laptop.store[7:], "runs/dots/run.json").read_text())
 
 
 def test_a_plugin_that_only_the_laptop_has_trains_and_the_run_records_its_wheel(trained):

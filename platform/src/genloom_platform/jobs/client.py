@@ -6,6 +6,7 @@ import weakref
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Self
 
 from genloom.errors import ClusterError, RequestError
@@ -129,6 +130,17 @@ def _client(profile: Profile, url: str, token: str) -> Any:
                 raise Unreachable(
                     f"the cluster {profile.name} does not answer at {url}: {_cause(error)}; is it up? {start}"
                 ) from error
+
+        def send(self, zipped: Path, digest: str) -> str:
+            """Send modules, once for each content; the URI by which jobs have them.
+
+            A wheel is a zip that Ray can unpack. Given to Ray as a wheel, it would be installed by pip on every
+            machine, with what it requires, and be told apart by its file name alone.
+            """
+            uri = f"gcs://_ray_pkg_{digest}.zip"
+            if not self._package_exists(uri):
+                self._upload_package(uri, str(zipped), include_gitignore=False, is_file=True)
+            return uri
 
         def answer(self, path: str) -> Any:
             """The JSON that a path answers."""

@@ -1,0 +1,28 @@
+"""One cluster for all tests of jobs, and a training that was sent there."""
+
+import json
+from pathlib import Path
+
+import pytest
+from laptop import Laptop
+
+
+@pytest.fixture(scope="package")
+def laptop(tmp_path_factory):
+    laptop = Laptop(tmp_path_factory.mktemp("laptop"))
+    laptop.up()
+    yield laptop
+    laptop.down()
+
+
+@pytest.fixture(scope="package")
+def trained(laptop):
+    """A training of the plugin that only the laptop has: what was said, and the run's record."""
+    status, output = laptop("data", "import", "digits", GENLOOM_STORE=laptop.store)
+    assert status == 0, output
+    (laptop.work / "run.yaml").write_text(
+        "generator: {name: acme-dots}\ndata: digits\nsteps: 4\nevaluate: false\nsamples: {every: 0}\n"
+    )
+    status, output = laptop("submit", "--id", "dots", "--follow", "--", "train", "run.yaml")
+    assert status == 0, output
+    return output, json.loads(Path(laptop.store[7:], "runs/dots/run.json").read_text())
