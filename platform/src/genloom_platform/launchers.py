@@ -4,13 +4,14 @@ import base64
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from genloom.errors import ClusterError, RequestError
@@ -22,6 +23,12 @@ READY_S = 60
 """Until a head on this machine must answer."""
 POD_S = 900
 """Until the head's pod must be ready: an image of gigabytes may have to be fetched."""
+REMEDIES = {
+    "kubectl": "; kubectl config get-contexts tells what it asks, and the profile's context names another",
+    "ray": "; its own file names the machines, the user and key of ssh, or the cloud",
+}
+_LOGGED = re.compile(r"[EWI]\d{4} \d\d:\d\d:\d\d")
+"""How a line of kubectl's log begins; what it ends with stands in its error too."""
 
 
 def up(profile: Profile) -> None:
@@ -206,19 +213,40 @@ def _token_file(profile: Profile) -> Path:
     return source.file
 
 
-def _run(
-    argv: Sequence[str], *, shown: bool = True, environment: Mapping[str, str] | None = None
-) -> str:
-    """Run a tool, whose words are shown as they come, or returned."""
+def _run(argv: Sequence[str], *, shown: bool = True) -> str:
+    """Run a tool, whose words are shown as they come, or returned; its tracebacks and logs are left out."""
     tool = _beside_python(argv[0])
     if not shutil.which(tool):
-        raise RequestError(f"this needs {argv[0]}, which is not installed here")
+        raise RequestError(
+            f"this needs {argv[0]}, which is not installed here; install it, and see that it is on the path"
+        )
     told = None if shown else subprocess.PIPE
-    done = subprocess.run([tool, *argv[1:]], stdout=told, stderr=told, text=True, env=environment)  # noqa: S603
-    if done.returncode:
-        why = f": {done.stderr.strip()[-300:]}" if done.stderr else ""
-        raise ClusterError(f"{' '.join(argv)} ended with status {done.returncode}{why}")
-    return done.stdout or ""
+    last, environment = "", {**os.environ, "RAY_USAGE_STATS_ENABLED": "0"}
+    with (
+        subprocess.Popen(  # noqa: S603
+            [tool, *argv[1:]], stdout=told, stderr=subprocess.PIPE, text=True, env=environment
+        ) as process
+    ):
+        assert process.stderr
+        for line in _for_a_person(process.stderr):
+            last = line.strip() or last
+            if shown:
+                sys.stderr.write(line)
+        output = process.stdout.read() if process.stdout else ""
+    if process.returncode:
+        why = f": {last[-300:]}" if not shown else ""
+        remedy = REMEDIES.get(argv[0], "")
+        raise ClusterError(f"{' '.join(argv)} ended with status {process.returncode}{why}{remedy}")
+    return output
+
+
+def _for_a_person(lines: Iterable[str]) -> Iterator[str]:
+    """What a tool says on its error stream, but for the calls of tracebacks and kubectl's log."""
+    within = False
+    for line in lines:
+        within = line.startswith("Traceback (") or (within and line.startswith(" "))
+        if not within and not _LOGGED.match(line):
+            yield line
 
 
 def _beside_python(tool: str) -> str:
