@@ -225,7 +225,7 @@ def test_files_that_the_command_names_travel_where_it_says(home):
     with travel.pack(["train", "runs/a.yaml"], home, None, 1000) as luggage:
         assert luggage.digest != first
     with travel.pack(["train", "image-vae"], home, None, 1000) as luggage:
-        assert luggage.send(Cluster(profiles.Profile())) == {}
+        assert luggage.runtime_env == {}
 
 
 def test_what_is_too_large_to_travel_is_named(home):

@@ -1,5 +1,6 @@
 """A cluster's job server, asked by Ray's own client: always with the cluster's token, never without an end."""
 
+import hashlib
 import json
 import logging
 import weakref
@@ -131,12 +132,17 @@ def _client(profile: Profile, url: str, token: str) -> Any:
                     f"the cluster {profile.name} does not answer at {url}: {_cause(error)}; is it up? {start}"
                 ) from error
 
-        def send(self, zipped: Path, digest: str) -> str:
-            """Send modules, once for each content; the URI by which jobs have them.
+        def _upload_py_modules_if_needed(self, runtime_env: dict[str, Any]) -> None:
+            """Send wheels as what they are, zips that Ray unpacks, once for each content.
 
-            A wheel is a zip that Ray can unpack. Given to Ray as a wheel, it would be installed by pip on every
-            machine, with what it requires, and be told apart by its file name alone.
+            Given to Ray as wheels, pip would install them on every machine, with what they require, and they
+            would be told apart by their file names alone.
             """
+            if paths := runtime_env.get("py_modules"):
+                runtime_env["py_modules"] = [self._sent(Path(path)) for path in paths]
+
+        def _sent(self, zipped: Path) -> str:
+            digest = hashlib.sha256(zipped.read_bytes()).hexdigest()
             uri = f"gcs://_ray_pkg_{digest}.zip"
             if not self._package_exists(uri):
                 self._upload_package(uri, str(zipped), include_gitignore=False, is_file=True)

@@ -88,10 +88,7 @@ def _once(cluster: Cluster, id: str, entrypoint: str, digest: str, luggage: Lugg
         cluster.client.submit_job(
             entrypoint=entrypoint,
             submission_id=f"{id}.{len(before) + 1}" if before else id,
-            runtime_env={
-                **luggage.send(cluster),
-                "env_vars": environment(cluster.profile, id, luggage),
-            },
+            runtime_env={**luggage.runtime_env, "env_vars": environment(cluster.profile, id, luggage)},
             metadata={
                 jobs.NAME: id,
                 _DIGEST: digest,

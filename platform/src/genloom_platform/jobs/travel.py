@@ -26,12 +26,11 @@ class Luggage:
     digest: str
     """Of all of it."""
 
-    def send(self, cluster: Cluster) -> dict[str, Any]:
-        """Send the plugin, once; what Ray is told, which sends the files itself."""
-        told: dict[str, Any] = {"working_dir": str(self.files)} if self.files else {}
-        if self.plugin:
-            told["py_modules"] = [cluster.client.send(self.plugin.path, self.plugin.digest)]
-        return told
+    @property
+    def runtime_env(self) -> dict[str, Any]:
+        """As Ray is told."""
+        files = {"working_dir": str(self.files)} if self.files else {}
+        return files | ({"py_modules": [str(self.plugin.path)]} if self.plugin else {})
 
 
 @contextmanager
