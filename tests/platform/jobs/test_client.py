@@ -121,7 +121,7 @@ def test_what_the_client_installs_has_no_engine_in_it(root):
     platform = tomllib.loads((root / "platform" / "pyproject.toml").read_text())["project"]
     sdk = tomllib.loads((root / "sdk" / "pyproject.toml").read_text())["project"]
     light = {Requirement(each).name for each in platform["dependencies"]}
-    assert light == {"genloom", "packaging", "pyyaml", "ray", "rich", "typer"}
+    assert light == {"anyio", "genloom", "packaging", "pyyaml", "ray", "rich", "typer"}
     assert [Requirement(each).name for each in sdk["optional-dependencies"]["client"]] == [
         "genloom-platform"
     ]

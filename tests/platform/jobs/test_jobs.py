@@ -2,11 +2,13 @@
 
 import json
 import re
+import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import jobs_plugin
 import psutil
 import pytest
 
@@ -45,6 +47,23 @@ def test_team_code_has_a_handle_of_the_run(laptop, trained):
     assert "ask-runs" not in laptop("jobs", "list")[1]
 
 
+def test_rays_own_command_sends_a_training_with_its_plugin(laptop, trained, tmp_path):
+    folder = jobs_plugin.write(tmp_path / "plugin")
+    # As `pip install -e .` leaves it beside the sources: it tells of the generator.
+    made = [sys.executable, "-c", "import setuptools; setuptools.setup()", "-q", "egg_info"]
+    subprocess.run(made, cwd=folder, check=True)
+    words = ("train", "acme-dots", "steps=2", "evaluate=false", "--data", "digits", "--name", "by-ray")
+    sent = {name: text for name, text in laptop.on_the_head.items() if name.startswith("RAY_AUTH")}
+    status, output = laptop(
+        "job", "submit", "--working-dir", folder / "src", "--", "genloom", *words, program="ray",
+        RAY_API_SERVER_ADDRESS=f"http://127.0.0.1:{laptop.ports[1]}", **sent,
+    )  # fmt: skip
+    assert status == 0, output
+    assert re.search(r"model acme-dots@\d+ is registered", output)
+    run = json.loads(Path(laptop.store[7:], "runs/by-ray/run.json").read_text())
+    assert (run["package"], run["package_version"], run["job"]) == ("acme-dots", "0.4.2", None)
+
+
 def test_a_job_ends_as_its_command_ends(laptop):
     status, output = laptop(
         "submit", "--id", "wrong", "--follow", "--", "train", "acme-dot", "--data", "digits"
@@ -79,16 +98,16 @@ def _told(laptop, word):
 
 @pytest.fixture(scope="module")
 def long(laptop, trained):
-    """A job without an end whose follower is killed, whose machine is lost, and that is sent again."""
+    """A job without an end whose follower goes, whose machine is lost, and that is sent again."""
     words = "train run.yaml steps=1000000 checkpoint.every=20"
     command = ("submit", "--id", "long", "--", *words.split())
     status = Path(laptop.store[7:], "runs/long/status.json")
     follower = laptop.popen(*command[:3], "--follow", *command[3:])
     store = Store(laptop.store)
     until(lambda: checkpoint.committed(store, "long"), "nothing was saved", 120)
-    follower.kill()
-    follower.wait()
-    seen = [laptop("jobs", "status", "long")[1]]
+    follower.send_signal(signal.SIGINT)
+    said, _ = follower.communicate(timeout=30)
+    seen = [f"{follower.returncode} {said}", laptop("jobs", "status", "long")[1]]
     supervisor(command[-2]).kill()
     seen.append(until(lambda: _told(laptop, "lost"), "it does not count as lost"))
     before = max(checkpoint.committed(store, "long"))
@@ -102,16 +121,20 @@ def long(laptop, trained):
 
 def test_a_laptop_that_goes_changes_nothing(long):
     seen, *_ = long
-    assert "running" in seen[0]
+    assert seen[0].startswith("130 ")
+    assert seen[0].endswith("the job long goes on; genloom jobs stop long ends it\n")
+    assert "Traceback" not in seen[0]
+    assert "running" in seen[1]
 
 
 def test_a_job_that_was_lost_is_started_again_and_goes_on_with_its_run(laptop, long):
     seen, sent, *_ = long
-    assert "the same id starts it again" in seen[1]
+    assert "the same id starts it again" in seen[2]
     assert sent[0] == 0, sent[1]
-    assert "running" in seen[2]
-    runs = sorted(path.parent.name for path in Path(laptop.store[7:], "runs").glob("*/run.json"))
-    assert runs == ["dots", "long"]
+    assert "running" in seen[3]
+    records = Path(laptop.store[7:], "runs").glob("*/run.json")
+    runs = [json.loads(path.read_text()) for path in records]
+    assert [run["name"] for run in runs if run["job"] == "long"] == ["long"]
     assert laptop("jobs", "list")[1].count("steps=1000000") == 1
 
 
