@@ -181,6 +181,7 @@ def test_a_plugin_for_another_python_is_refused(home, lab, server, tmp_path):
     ([], "name the command"),
     (["trian", "x"], "did you mean 'train'"),
     (["jobs", "list"], "what can be a job"),
+    (["genloom", "train", "x"], "leave that word out"),
     (["train", "x", "key=" + "t" * 32], "holds the cluster's token"),
     (["train", "x", "name=the-store-key"], "holds the value of LAB_STORE"),
     (["train", "x", "--data=s3-secret-0001"], "holds the value of AWS_SECRET_ACCESS_KEY"),
@@ -192,6 +193,16 @@ def test_a_command_that_is_none_or_holds_a_secret_is_refused(lab, monkeypatch, w
         submit.check(words, lab)
     for secret in ("t" * 32, "the-store-key", "s3-secret-0001"):
         assert secret not in str(refused.value)
+
+
+def test_dashes_before_the_command_may_be_left_out(home, genloom_command):
+    (home / "clusters" / "here.yaml").write_text("launch: {kind: machine}\n")
+    for dashes in ([], ["--"]):
+        words = ("train", "image-vae", "--data", "digits", "--workers", "2")
+        done = genloom_command("submit", "--cluster", "here", *dashes, *words, HOME=str(home))
+        assert done.returncode == 2
+        assert "here has not been started on this machine" in done.stderr
+        assert "genloom cluster up here starts it" in done.stderr
 
 
 def test_a_job_is_told_names_of_secrets_and_never_their_values(lab, monkeypatch):

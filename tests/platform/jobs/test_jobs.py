@@ -18,6 +18,9 @@ from genloom_platform.train import checkpoint
 
 def test_a_plugin_that_only_the_laptop_has_trains_and_the_run_records_its_wheel(trained):
     output, run = trained
+    assert re.match(
+        r"job dots on lab, with the plugin acme-dots 0.4.2 sha256:\w{12}, run.yaml; ", output
+    )
     assert "model acme-dots@1 is registered" in output
     assert (run["package"], run["package_version"], run["job"]) == ("acme-dots", "0.4.2", "dots")
     assert re.fullmatch(r"[0-9a-f]{64}", run["package_digest"])

@@ -26,6 +26,11 @@ class Luggage:
     digest: str
     """Of all of it."""
 
+    def __str__(self) -> str:
+        files = sorted(self.files.rglob("*")) if self.files else []
+        names = [str(path.relative_to(self.files or path)) for path in files if path.is_file()]
+        return ", ".join([*([f"the plugin {self.plugin}"] if self.plugin else []), *names])
+
     @property
     def runtime_env(self) -> dict[str, Any]:
         """As Ray is told."""
