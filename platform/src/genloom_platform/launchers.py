@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from genloom.errors import ClusterError, RequestError
-from genloom_platform import tokens
+from genloom_platform import cluster, tokens
 from genloom_platform.jobs.reach import free_port
 from genloom_platform.profiles import KubeRay, Machine, Profile, RayUp
 
@@ -74,9 +74,11 @@ def _not_ours(profile: Profile) -> RequestError:
 def _start(profile: Profile, launch: Machine) -> None:
     """Ray's head in a process of its own, whose id is kept: `ray stop` would end all that are on this machine."""
     if running := _process(profile):
-        raise RequestError(
-            f"{profile.name} is up already (process {running}); genloom cluster down {profile.name} "
-            "ends it"
+        if _answers(profile):
+            return
+        raise ClusterError(
+            f"{profile.name} runs already (process {running}), and does not answer; genloom cluster down "
+            f"{profile.name} ends it"
         )
     record = _record(profile)
     record.parent.mkdir(parents=True, exist_ok=True)
@@ -84,11 +86,12 @@ def _start(profile: Profile, launch: Machine) -> None:
     folder = tempfile.mkdtemp(prefix="genloom-", dir="/tmp")
     # Ray's own numbers for these are the same for every cluster of a machine.
     others = [f"--dashboard-agent-listen-port={free_port()}", f"--ray-client-server-port={free_port()}"]
-    size = [f"--num-cpus={launch.cpus}"] if launch.cpus else []
+    cpus = launch.cpus or max(os.cpu_count() or 1, cluster.MIN_LOCAL_CPUS)
+    own = [*others, f"--temp-dir={folder}", f"--num-cpus={cpus}"]
     argv = [
         _beside_python("ray"), "start", "--head", "--block", f"--port={launch.port}",
         "--node-ip-address=127.0.0.1", "--dashboard-host=127.0.0.1", f"--dashboard-port={launch.dashboard_port}",
-        "--include-dashboard=true", "--disable-usage-stats", *others, f"--temp-dir={folder}", *size,
+        "--include-dashboard=true", "--disable-usage-stats", *own,
     ]  # fmt: skip
     with open(record.with_suffix(".log"), "w") as log:
         process = subprocess.Popen(  # noqa: S603
@@ -132,8 +135,8 @@ def _answers(profile: Profile) -> bool:
     from genloom_platform.jobs.client import Cluster
 
     try:
-        with Cluster(profile) as cluster:
-            cluster.connect()
+        with Cluster(profile) as found:
+            found.connect()
     except ClusterError:
         return False
     return True
