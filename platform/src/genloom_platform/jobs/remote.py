@@ -17,6 +17,7 @@ import yaml
 from genloom.errors import RequestError
 from genloom_platform import profiles
 from genloom_platform.jobs import job as jobs
+from genloom_platform.jobs import submit as submission
 from genloom_platform.jobs import wheel
 from genloom_platform.jobs.client import Cluster
 from genloom_platform.jobs.handles import (
@@ -28,7 +29,6 @@ from genloom_platform.jobs.handles import (
     handle,
 )
 from genloom_platform.jobs.job import Job, State
-from genloom_platform.jobs.submit import submit
 from genloom_platform.settings import read_yaml
 
 
@@ -105,6 +105,10 @@ class Remote:
         words += [f"--{option.replace('_', '-')}={value}" for option, value in options.items()]
         return RemoteEndpoint(self._start(words, name))
 
+    def submit(self, *words: str, name: str | None = None) -> RemoteJob:
+        """Start any other command, as in `submit("data", "import", "digits")`: `genloom submit`."""
+        return RemoteJob(self._start(list(words), name))
+
     def jobs(self) -> list[State]:
         """Every job that the cluster knows, the newest first: `genloom jobs list`."""
         return jobs.list_jobs(self.cluster)
@@ -122,7 +126,9 @@ class Remote:
         return RemoteRun(Job(self.cluster, name))
 
     def _start(self, words: list[str], name: str | None, folder: Path = Path()) -> Job:
-        return submit(self.cluster, words, id=name, plugin=wheel.chosen(self._plugin), folder=folder)
+        return submission.submit(
+            self.cluster, words, id=name, plugin=wheel.chosen(self._plugin), folder=folder
+        )
 
 
 def _words(settings: Mapping[str, Any]) -> list[str]:
