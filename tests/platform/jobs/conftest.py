@@ -8,6 +8,17 @@ import pytest
 from laptop import Laptop
 
 
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    """A home and a working folder, in which nothing is set."""
+    (tmp_path / "clusters").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("RAY_ADDRESS", "GENLOOM_CLUSTER", "GENLOOM_STORE"):
+        monkeypatch.delenv(name, raising=False)
+    return tmp_path
+
+
 @pytest.fixture(scope="package")
 def laptop(tmp_path_factory):
     laptop = Laptop(tmp_path_factory.mktemp("laptop"))

@@ -47,17 +47,6 @@ importlib.util.find_spec = lambda name, package=None: None if name in {ENGINES} 
 
 
 @pytest.fixture
-def home(tmp_path, monkeypatch):
-    """A home and a working folder, in which nothing is set."""
-    (tmp_path / "clusters").mkdir()
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    for name in ("RAY_ADDRESS", "GENLOOM_CLUSTER", "GENLOOM_STORE"):
-        monkeypatch.delenv(name, raising=False)
-    return tmp_path
-
-
-@pytest.fixture
 def lab(home, monkeypatch):
     """The profile of a cluster that is nowhere; its token lies in the environment."""
     monkeypatch.setenv("LAB_OPENS", "t" * 32)
@@ -224,47 +213,6 @@ def test_the_plugin_that_travelled_is_known_by_its_digest(monkeypatch):
     monkeypatch.setenv(origin.PLUGIN, f"acme-dots 0.4.2 {'a' * 64}")
     assert origin.digest_of("acme_dots") == "a" * 64
     assert origin.digest_of("genloom-image") is None
-
-
-def test_files_that_the_command_names_travel_where_it_says(home):
-    (home / "runs").mkdir()
-    (home / "runs" / "a.yaml").write_text("steps: 1")
-    with travel.pack(["train", "runs/a.yaml", "steps=2"], home, None, 1000) as luggage:
-        assert (luggage.files / "runs" / "a.yaml").read_text() == "steps: 1"
-        first = luggage.digest
-    (home / "runs" / "a.yaml").write_text("steps: 3")
-    with travel.pack(["train", "runs/a.yaml"], home, None, 1000) as luggage:
-        assert luggage.digest != first
-    with travel.pack(["train", "image-vae"], home, None, 1000) as luggage:
-        assert luggage.runtime_env == {}
-
-
-def test_what_is_too_large_to_travel_is_named(home):
-    import jobs_plugin
-
-    (home / "big.csv").write_bytes(b"x" * 2000)
-    with (
-        pytest.raises(
-            RequestError,
-            match=r"big.csv \(2.0 kB\), and the cluster takes 1.0 kB; put them",
-        ),
-        travel.pack(["data", "import", "csv", "big.csv"], home, None, 1000),
-    ):
-        pass
-    with (
-        pytest.raises(RequestError, match="outside"),
-        travel.pack(["train", "/etc/hosts"], home, None, 10**6),
-    ):
-        pass
-    plugin = jobs_plugin.write(home / "plugin")
-    (plugin / "src" / "acme_dots" / "weights.bin").write_bytes(bytes(range(256)) * 400)
-    with (
-        pytest.raises(
-            RequestError, match=r"acme-dots is too large.*acme_dots/weights.bin \(.*leave them out"
-        ),
-        travel.pack(["train", "acme-dots"], home, plugin, 1000),
-    ):
-        pass
 
 
 def test_a_cluster_is_reached_by_the_tool_that_started_it(home):
