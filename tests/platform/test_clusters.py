@@ -5,8 +5,10 @@ import subprocess
 
 import pytest
 import yaml
+from manifests import check, pods, render
 
-from genloom_platform import profiles
+from genloom.errors import RequestError
+from genloom_platform import launchers, profiles
 from genloom_platform.profiles import KubeRay, Machine, RayUp
 
 NAMES = ["aws", "kuberay", "local", "onprem"]
@@ -80,19 +82,45 @@ def test_a_profiles_workers_are_those_that_the_autoscaler_can_bring(loaded, ray_
     assert config["available_node_types"][config["head_node_type"]]["resources"]["GPU"] == 0
 
 
-def test_the_raycluster_is_what_the_profile_names(loaded):
+def test_the_raycluster_is_what_kuberay_takes_and_the_profile_names(loaded):
     profile = loaded["kuberay"]
     folder = profile.launch.manifests
-    kustomization = yaml.safe_load((folder / "kustomization.yaml").read_text())
-    assert kustomization["namespace"] == profile.launch.namespace
-    (cluster,) = [yaml.safe_load((folder / name).read_text()) for name in kustomization["resources"]]
-    assert (cluster["kind"], cluster["metadata"]["name"]) == ("RayCluster", profile.launch.cluster)
+    (cluster,) = render(folder)
+    check(cluster)
+    assert cluster["kind"] == "RayCluster"
+    assert cluster["metadata"] == {
+        "name": profile.launch.cluster,
+        "namespace": profile.launch.namespace,
+    }
     assert cluster["spec"]["authOptions"] == {"mode": "token"}
     (group,) = cluster["spec"]["workerGroupSpecs"]
     assert (group["groupName"], group["maxReplicas"]) == ("gpu", profile.workers["gpu"].most)
     (container,) = group["template"]["spec"]["containers"]
     assert container["resources"]["limits"]["nvidia.com/gpu"] == "1"
+    images = {pod["spec"]["containers"][0]["image"] for _, pod in pods([cluster])}
+    assert images == {"ghcr.io/acme/genloom:0.1.0-cpu", "ghcr.io/acme/genloom:0.1.0-cuda"}
     # Every reference to a secret is by name.
     assert not re.search(
         r"(AKIA|aws_secret|password:)", (folder / "cluster.yaml").read_text(), re.IGNORECASE
     )
+
+
+def test_a_launcher_that_fails_tells_its_reason_without_a_traceback(root, genloom_command, tmp_path):
+    home = {"HOME": str(tmp_path), "KUBECONFIG": str(tmp_path / "none")}
+    for name, reason, remedy in (
+        ("onprem", "No such file or directory: '.*/.ssh/id_ed25519'", "the user and key of ssh"),
+        ("kuberay", "connection refused", "the profile's context names another"),
+    ):
+        done = genloom_command("cluster", "up", str(root / "clusters" / f"{name}.yaml"), **home)
+        assert done.returncode == 1
+        assert re.search(reason, done.stderr)
+        assert re.search(rf"error: .* ended with status 1; .*{remedy}", done.stderr)
+        assert "Traceback" not in done.stderr
+        assert 'File "' not in done.stderr
+
+
+def test_kubectl_that_is_missing_is_told(root, loaded, monkeypatch):
+    monkeypatch.setattr("sys.executable", "/nowhere/python")
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(RequestError, match="needs kubectl, which is not installed here; install it"):
+        launchers.up(loaded["kuberay"])

@@ -4,17 +4,18 @@ import base64
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from genloom.errors import ClusterError, RequestError
-from genloom_platform import tokens
+from genloom_platform import cluster, tokens
 from genloom_platform.jobs.reach import free_port
 from genloom_platform.profiles import KubeRay, Machine, Profile, RayUp
 
@@ -22,6 +23,12 @@ READY_S = 60
 """Until a head on this machine must answer."""
 POD_S = 900
 """Until the head's pod must be ready: an image of gigabytes may have to be fetched."""
+REMEDIES = {
+    "kubectl": "; kubectl config get-contexts tells what it asks, and the profile's context names another",
+    "ray": "; its own file names the machines, the user and key of ssh, or the cloud",
+}
+_LOGGED = re.compile(r"[EWI]\d{4} \d\d:\d\d:\d\d")
+"""How a line of kubectl's log begins; what it ends with stands in its error too."""
 
 
 def up(profile: Profile) -> None:
@@ -67,9 +74,11 @@ def _not_ours(profile: Profile) -> RequestError:
 def _start(profile: Profile, launch: Machine) -> None:
     """Ray's head in a process of its own, whose id is kept: `ray stop` would end all that are on this machine."""
     if running := _process(profile):
-        raise RequestError(
-            f"{profile.name} is up already (process {running}); genloom cluster down {profile.name} "
-            "ends it"
+        if _answers(profile):
+            return
+        raise ClusterError(
+            f"{profile.name} runs already (process {running}), and does not answer; genloom cluster down "
+            f"{profile.name} ends it"
         )
     record = _record(profile)
     record.parent.mkdir(parents=True, exist_ok=True)
@@ -77,11 +86,12 @@ def _start(profile: Profile, launch: Machine) -> None:
     folder = tempfile.mkdtemp(prefix="genloom-", dir="/tmp")
     # Ray's own numbers for these are the same for every cluster of a machine.
     others = [f"--dashboard-agent-listen-port={free_port()}", f"--ray-client-server-port={free_port()}"]
-    size = [f"--num-cpus={launch.cpus}"] if launch.cpus else []
+    cpus = launch.cpus or max(os.cpu_count() or 1, cluster.MIN_LOCAL_CPUS)
+    own = [*others, f"--temp-dir={folder}", f"--num-cpus={cpus}"]
     argv = [
         _beside_python("ray"), "start", "--head", "--block", f"--port={launch.port}",
         "--node-ip-address=127.0.0.1", "--dashboard-host=127.0.0.1", f"--dashboard-port={launch.dashboard_port}",
-        "--include-dashboard=true", "--disable-usage-stats", *others, f"--temp-dir={folder}", *size,
+        "--include-dashboard=true", "--disable-usage-stats", *own,
     ]  # fmt: skip
     with open(record.with_suffix(".log"), "w") as log:
         process = subprocess.Popen(  # noqa: S603
@@ -125,8 +135,8 @@ def _answers(profile: Profile) -> bool:
     from genloom_platform.jobs.client import Cluster
 
     try:
-        with Cluster(profile) as cluster:
-            cluster.connect()
+        with Cluster(profile) as found:
+            found.connect()
     except ClusterError:
         return False
     return True
@@ -206,19 +216,40 @@ def _token_file(profile: Profile) -> Path:
     return source.file
 
 
-def _run(
-    argv: Sequence[str], *, shown: bool = True, environment: Mapping[str, str] | None = None
-) -> str:
-    """Run a tool, whose words are shown as they come, or returned."""
+def _run(argv: Sequence[str], *, shown: bool = True) -> str:
+    """Run a tool, whose words are shown as they come, or returned; its tracebacks and logs are left out."""
     tool = _beside_python(argv[0])
     if not shutil.which(tool):
-        raise RequestError(f"this needs {argv[0]}, which is not installed here")
+        raise RequestError(
+            f"this needs {argv[0]}, which is not installed here; install it, and see that it is on the path"
+        )
     told = None if shown else subprocess.PIPE
-    done = subprocess.run([tool, *argv[1:]], stdout=told, stderr=told, text=True, env=environment)  # noqa: S603
-    if done.returncode:
-        why = f": {done.stderr.strip()[-300:]}" if done.stderr else ""
-        raise ClusterError(f"{' '.join(argv)} ended with status {done.returncode}{why}")
-    return done.stdout or ""
+    last, environment = "", {**os.environ, "RAY_USAGE_STATS_ENABLED": "0"}
+    with (
+        subprocess.Popen(  # noqa: S603
+            [tool, *argv[1:]], stdout=told, stderr=subprocess.PIPE, text=True, env=environment
+        ) as process
+    ):
+        assert process.stderr
+        for line in _for_a_person(process.stderr):
+            last = line.strip() or last
+            if shown:
+                sys.stderr.write(line)
+        output = process.stdout.read() if process.stdout else ""
+    if process.returncode:
+        why = f": {last[-300:]}" if not shown else ""
+        remedy = REMEDIES.get(argv[0], "")
+        raise ClusterError(f"{' '.join(argv)} ended with status {process.returncode}{why}{remedy}")
+    return output
+
+
+def _for_a_person(lines: Iterable[str]) -> Iterator[str]:
+    """What a tool says on its error stream, but for the calls of tracebacks and kubectl's log."""
+    within = False
+    for line in lines:
+        within = line.startswith("Traceback (") or (within and line.startswith(" "))
+        if not within and not _LOGGED.match(line):
+            yield line
 
 
 def _beside_python(tool: str) -> str:

@@ -99,7 +99,7 @@ class Machine(Settings):
 
     kind: Literal["machine"]
     cpus: int | None = Field(default=None, ge=1)
-    """CPU slots; as many as it has where None."""
+    """CPU slots; as many as it has where None, and 4 at least: two workers, their data, and one to spare."""
     port: int = Field(default=6379, ge=1, le=65535)
     """What workers and drivers connect to; on loopback."""
     dashboard_port: int = Field(default=8265, ge=1, le=65535)

@@ -184,6 +184,9 @@ class RunHandle:
         self.name: str = trained.run.name
         self.state: str = trained.status.state
 
+    def __repr__(self) -> str:
+        return f"<run {self.name}: {self.state}>"
+
     @property
     def metrics(self) -> dict[str, float]:
         """The last step's metrics, and the evaluation's."""
@@ -202,6 +205,9 @@ class SweepHandle:
         self._store, self._swept = store, swept
         self.name: str = swept.sweep.name
         self.state: str = swept.status.state
+
+    def __repr__(self) -> str:
+        return f"<sweep {self.name}: {self.state}>"
 
     @property
     def trials(self) -> list[Any]:

@@ -6,7 +6,7 @@ import secrets
 from pathlib import Path
 
 from genloom.errors import RequestError
-from genloom_platform.profiles import Profile
+from genloom_platform.profiles import Machine, Profile
 
 
 def read(profile: Profile) -> str:
@@ -22,7 +22,7 @@ def read(profile: Profile) -> str:
         remedy = f"set it: whoever runs the cluster {profile.name} has its token"
     else:
         path = source.file or Path()
-        token, where = _content(path, profile.name), str(path)
+        token, where = _content(path, profile), str(path)
         remedy = f"whoever runs the cluster {profile.name} has its token"
     if not token:
         raise RequestError(f"the token of the cluster {profile.name} is missing in {where}; {remedy}")
@@ -31,7 +31,13 @@ def read(profile: Profile) -> str:
     return token
 
 
-def _content(path: Path, name: str) -> str:
+def _content(path: Path, profile: Profile) -> str:
+    name = profile.name
+    if not path.exists() and isinstance(profile.launch, Machine):
+        raise RequestError(
+            f"the cluster {name} has not been started on this machine: there is no {path}, where its token would "
+            f"be; genloom cluster up {name} starts it"
+        )
     if not path.exists():
         raise RequestError(
             f"the token of the cluster {name} is missing: there is no {path}; put it there (chmod 600) "

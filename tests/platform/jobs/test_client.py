@@ -47,17 +47,6 @@ importlib.util.find_spec = lambda name, package=None: None if name in {ENGINES} 
 
 
 @pytest.fixture
-def home(tmp_path, monkeypatch):
-    """A home and a working folder, in which nothing is set."""
-    (tmp_path / "clusters").mkdir()
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    for name in ("RAY_ADDRESS", "GENLOOM_CLUSTER", "GENLOOM_STORE"):
-        monkeypatch.delenv(name, raising=False)
-    return tmp_path
-
-
-@pytest.fixture
 def lab(home, monkeypatch):
     """The profile of a cluster that is nowhere; its token lies in the environment."""
     monkeypatch.setenv("LAB_OPENS", "t" * 32)
@@ -122,7 +111,7 @@ def test_what_the_client_installs_has_no_engine_in_it(root):
     platform = tomllib.loads((root / "platform" / "pyproject.toml").read_text())["project"]
     sdk = tomllib.loads((root / "sdk" / "pyproject.toml").read_text())["project"]
     light = {Requirement(each).name for each in platform["dependencies"]}
-    assert light == {"genloom", "packaging", "pyyaml", "ray", "rich", "typer"}
+    assert light == {"anyio", "genloom", "packaging", "pyyaml", "ray", "rich", "typer"}
     assert [Requirement(each).name for each in sdk["optional-dependencies"]["client"]] == [
         "genloom-platform"
     ]
@@ -182,6 +171,7 @@ def test_a_plugin_for_another_python_is_refused(home, lab, server, tmp_path):
     ([], "name the command"),
     (["trian", "x"], "did you mean 'train'"),
     (["jobs", "list"], "what can be a job"),
+    (["genloom", "train", "x"], "leave that word out"),
     (["train", "x", "key=" + "t" * 32], "holds the cluster's token"),
     (["train", "x", "name=the-store-key"], "holds the value of LAB_STORE"),
     (["train", "x", "--data=s3-secret-0001"], "holds the value of AWS_SECRET_ACCESS_KEY"),
@@ -193,6 +183,16 @@ def test_a_command_that_is_none_or_holds_a_secret_is_refused(lab, monkeypatch, w
         submit.check(words, lab)
     for secret in ("t" * 32, "the-store-key", "s3-secret-0001"):
         assert secret not in str(refused.value)
+
+
+def test_dashes_before_the_command_may_be_left_out(home, genloom_command):
+    (home / "clusters" / "here.yaml").write_text("launch: {kind: machine}\n")
+    for dashes in ([], ["--"]):
+        words = ("train", "image-vae", "--data", "digits", "--workers", "2")
+        done = genloom_command("submit", "--cluster", "here", *dashes, *words, HOME=str(home))
+        assert done.returncode == 2
+        assert "here has not been started on this machine" in done.stderr
+        assert "genloom cluster up here starts it" in done.stderr
 
 
 def test_a_job_is_told_names_of_secrets_and_never_their_values(lab, monkeypatch):
@@ -214,47 +214,6 @@ def test_the_plugin_that_travelled_is_known_by_its_digest(monkeypatch):
     monkeypatch.setenv(origin.PLUGIN, f"acme-dots 0.4.2 {'a' * 64}")
     assert origin.digest_of("acme_dots") == "a" * 64
     assert origin.digest_of("genloom-image") is None
-
-
-def test_files_that_the_command_names_travel_where_it_says(home):
-    (home / "runs").mkdir()
-    (home / "runs" / "a.yaml").write_text("steps: 1")
-    with travel.pack(["train", "runs/a.yaml", "steps=2"], home, None, 1000) as luggage:
-        assert (luggage.files / "runs" / "a.yaml").read_text() == "steps: 1"
-        first = luggage.digest
-    (home / "runs" / "a.yaml").write_text("steps: 3")
-    with travel.pack(["train", "runs/a.yaml"], home, None, 1000) as luggage:
-        assert luggage.digest != first
-    with travel.pack(["train", "image-vae"], home, None, 1000) as luggage:
-        assert luggage.runtime_env == {}
-
-
-def test_what_is_too_large_to_travel_is_named(home):
-    import jobs_plugin
-
-    (home / "big.csv").write_bytes(b"x" * 2000)
-    with (
-        pytest.raises(
-            RequestError,
-            match=r"big.csv \(2.0 kB\), and the cluster takes 1.0 kB; put them",
-        ),
-        travel.pack(["data", "import", "csv", "big.csv"], home, None, 1000),
-    ):
-        pass
-    with (
-        pytest.raises(RequestError, match="outside"),
-        travel.pack(["train", "/etc/hosts"], home, None, 10**6),
-    ):
-        pass
-    plugin = jobs_plugin.write(home / "plugin")
-    (plugin / "src" / "acme_dots" / "weights.bin").write_bytes(bytes(range(256)) * 400)
-    with (
-        pytest.raises(
-            RequestError, match=r"acme-dots is too large.*acme_dots/weights.bin \(.*leave them out"
-        ),
-        travel.pack(["train", "acme-dots"], home, plugin, 1000),
-    ):
-        pass
 
 
 def test_a_cluster_is_reached_by_the_tool_that_started_it(home):

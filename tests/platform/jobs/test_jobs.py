@@ -1,8 +1,8 @@
 """Jobs on a real head, sent as from a laptop: with a home, a folder, a token and a profile of its own."""
 
 import json
-import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -12,70 +12,15 @@ import jobs_plugin
 import psutil
 import pytest
 
-from genloom_platform.jobs.reach import free_port
 from genloom_platform.store import Store
 from genloom_platform.train import checkpoint
 
 
-class Laptop:
-    """A home, a working folder with a plugin and a profile, and commands that run there."""
-
-    def __init__(self, folder):
-        self.work, self.home = jobs_plugin.write(folder / "work"), folder / "home"
-        self.home.mkdir()
-        self.store = (folder / "store").as_uri()
-        (self.work / "clusters").mkdir()
-        launch = f"{{kind: machine, cpus: 4, port: {free_port()}, dashboard_port: {free_port()}}}"
-        (self.work / "clusters" / "lab.yaml").write_text(f"launch: {launch}\nstore: {self.store}\n")
-
-    def popen(self, *words, program="genloom"):
-        foreign = ("RAY_ADDRESS", "GENLOOM_STORE", "GENLOOM_CLUSTER")
-        inherited = {name: value for name, value in os.environ.items() if name not in foreign}
-        return subprocess.Popen(
-            [program, *map(str, words)], cwd=self.work, text=True, stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            env={**inherited, "HOME": str(self.home), "GENLOOM_CLUSTER": "lab", "COLUMNS": "250"},
-        )  # fmt: skip
-
-    def __call__(self, *words, program="genloom"):
-        process = self.popen(*words, program=program)
-        output, _ = process.communicate(timeout=120)
-        return process.returncode, output
-
-    @property
-    def token(self):
-        return self.home / ".ray" / "auth_token"
-
-
-@pytest.fixture(scope="module")
-def laptop(tmp_path_factory):
-    laptop = Laptop(tmp_path_factory.mktemp("laptop"))
-    status, output = laptop("cluster", "up", "lab")
-    assert status == 0, output
-    yield laptop
-    record = json.loads((laptop.home / ".genloom" / "run" / "lab.json").read_text())
-    status, output = laptop("cluster", "down", "lab", "--yes")
-    assert status == 0, output
-    time.sleep(1)  # the last of them sees that its parent has gone
-    left = subprocess.run(["pgrep", "-af", record["folder"]], capture_output=True, text=True).stdout
-    assert not left
-    assert not Path(record["folder"]).exists()
-
-
-@pytest.fixture(scope="module")
-def trained(laptop):
-    """A training of the plugin that only the laptop has: what was said, and the run's record."""
-    assert laptop("submit", "--follow", "--", "data", "import", "digits")[0] == 0
-    (laptop.work / "run.yaml").write_text(
-        "generator: {name: acme-dots}\ndata: digits\nsteps: 4\nevaluate: false\nsamples: {every: 0}\n"
-    )
-    status, output = laptop("submit", "--id", "dots", "--follow", "--", "train", "run.yaml")
-    assert status == 0, output
-    return output, json.loads(Path(laptop.store[7:], "runs/dots/run.json").read_text())
-
-
 def test_a_plugin_that_only_the_laptop_has_trains_and_the_run_records_its_wheel(trained):
     output, run = trained
+    assert re.match(
+        r"job dots on lab, with the plugin acme-dots 0.4.2 sha256:\w{12}, run.yaml; ", output
+    )
     assert "model acme-dots@1 is registered" in output
     assert (run["package"], run["package_version"], run["job"]) == ("acme-dots", "0.4.2", "dots")
     assert re.fullmatch(r"[0-9a-f]{64}", run["package_digest"])
@@ -103,6 +48,23 @@ def test_team_code_has_a_handle_of_the_run(laptop, trained):
     assert status == 0, output
     assert output.split() == ["succeeded", "acme-dots@1", "True", "True"]
     assert "ask-runs" not in laptop("jobs", "list")[1]
+
+
+def test_rays_own_command_sends_a_training_with_its_plugin(laptop, trained, tmp_path):
+    folder = jobs_plugin.write(tmp_path / "plugin")
+    # As `pip install -e .` leaves it beside the sources: it tells of the generator.
+    made = [sys.executable, "-c", "import setuptools; setuptools.setup()", "-q", "egg_info"]
+    subprocess.run(made, cwd=folder, check=True)
+    words = ("train", "acme-dots", "steps=2", "evaluate=false", "--data", "digits", "--name", "by-ray")
+    sent = {name: text for name, text in laptop.on_the_head.items() if name.startswith("RAY_AUTH")}
+    status, output = laptop(
+        "job", "submit", "--working-dir", folder / "src", "--", "genloom", *words, program="ray",
+        RAY_API_SERVER_ADDRESS=f"http://127.0.0.1:{laptop.ports[1]}", **sent,
+    )  # fmt: skip
+    assert status == 0, output
+    assert re.search(r"model acme-dots@\d+ is registered", output)
+    run = json.loads(Path(laptop.store[7:], "runs/by-ray/run.json").read_text())
+    assert (run["package"], run["package_version"], run["job"]) == ("acme-dots", "0.4.2", None)
 
 
 def test_a_job_ends_as_its_command_ends(laptop):
@@ -139,16 +101,16 @@ def _told(laptop, word):
 
 @pytest.fixture(scope="module")
 def long(laptop, trained):
-    """A job without an end whose follower is killed, whose machine is lost, and that is sent again."""
+    """A job without an end whose follower goes, whose machine is lost, and that is sent again."""
     words = "train run.yaml steps=1000000 checkpoint.every=20"
     command = ("submit", "--id", "long", "--", *words.split())
     status = Path(laptop.store[7:], "runs/long/status.json")
     follower = laptop.popen(*command[:3], "--follow", *command[3:])
     store = Store(laptop.store)
     until(lambda: checkpoint.committed(store, "long"), "nothing was saved", 120)
-    follower.kill()
-    follower.wait()
-    seen = [laptop("jobs", "status", "long")[1]]
+    follower.send_signal(signal.SIGINT)
+    said, _ = follower.communicate(timeout=30)
+    seen = [f"{follower.returncode} {said}", laptop("jobs", "status", "long")[1]]
     supervisor(command[-2]).kill()
     seen.append(until(lambda: _told(laptop, "lost"), "it does not count as lost"))
     before = max(checkpoint.committed(store, "long"))
@@ -162,16 +124,20 @@ def long(laptop, trained):
 
 def test_a_laptop_that_goes_changes_nothing(long):
     seen, *_ = long
-    assert "running" in seen[0]
+    assert seen[0].startswith("130 ")
+    assert seen[0].endswith("the job long goes on; genloom jobs stop long ends it\n")
+    assert "Traceback" not in seen[0]
+    assert "running" in seen[1]
 
 
 def test_a_job_that_was_lost_is_started_again_and_goes_on_with_its_run(laptop, long):
     seen, sent, *_ = long
-    assert "the same id starts it again" in seen[1]
+    assert "the same id starts it again" in seen[2]
     assert sent[0] == 0, sent[1]
-    assert "running" in seen[2]
-    runs = sorted(path.parent.name for path in Path(laptop.store[7:], "runs").glob("*/run.json"))
-    assert runs == ["dots", "long"]
+    assert "running" in seen[3]
+    records = Path(laptop.store[7:], "runs").glob("*/run.json")
+    runs = [json.loads(path.read_text()) for path in records]
+    assert [run["name"] for run in runs if run["job"] == "long"] == ["long"]
     assert laptop("jobs", "list")[1].count("steps=1000000") == 1
 
 

@@ -70,8 +70,7 @@ def test_rays_own_file_names_the_certificate(made, tmp_path):
         "tls": {"cert": str(cert), "key": str(key)},
     }
     told = yaml.safe_load(application.as_ray_serve(wanted.checked(values, "it"), None))
-    assert told["http_options"]["ssl_certfile"] == str(cert)
-    assert told["http_options"]["ssl_keyfile"] == str(key)
+    assert told["applications"][0]["args"]["tls"] == {"cert": str(cert), "key": str(key)}
     assert application.url(wanted.checked(values, "it")) == "https://127.0.0.1:8000"
 
 

@@ -49,7 +49,10 @@ def submit(
             words or [],
             id=id,
             plugin=chosen(plugin),
-            on_id=lambda job: say(f"job {job} on {name}; genloom jobs logs --follow {job} shows it"),
+            on_id=lambda job, luggage: say(
+                f"job {job} on {name}{f', with {luggage}' if str(luggage) else ''}; "
+                f"genloom jobs logs --follow {job} shows it"
+            ),
         )
         if follow:
             see(job)

@@ -1,11 +1,13 @@
 """A cluster's job server, asked by Ray's own client: always with the cluster's token, never without an end."""
 
+import hashlib
 import json
 import logging
 import weakref
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Self
 
 from genloom.errors import ClusterError, RequestError
@@ -129,6 +131,22 @@ def _client(profile: Profile, url: str, token: str) -> Any:
                 raise Unreachable(
                     f"the cluster {profile.name} does not answer at {url}: {_cause(error)}; is it up? {start}"
                 ) from error
+
+        def _upload_py_modules_if_needed(self, runtime_env: dict[str, Any]) -> None:
+            """Send wheels as what they are, zips that Ray unpacks, once for each content.
+
+            Given to Ray as wheels, pip would install them on every machine, with what they require, and they
+            would be told apart by their file names alone.
+            """
+            if paths := runtime_env.get("py_modules"):
+                runtime_env["py_modules"] = [self._sent(Path(path)) for path in paths]
+
+        def _sent(self, zipped: Path) -> str:
+            digest = hashlib.sha256(zipped.read_bytes()).hexdigest()
+            uri = f"gcs://_ray_pkg_{digest}.zip"
+            if not self._package_exists(uri):
+                self._upload_package(uri, str(zipped), include_gitignore=False, is_file=True)
+            return uri
 
         def answer(self, path: str) -> Any:
             """The JSON that a path answers."""

@@ -213,20 +213,18 @@ class _Dropped(Exception):
 
 def _tail(cluster: Cluster, submission: str, skip: int) -> Generator[str]:
     """A log from its beginning, but for so many characters, until the job ends."""
-    loop = asyncio.new_event_loop()
+    from anyio.from_thread import start_blocking_portal
+
     pieces = _pieces(cluster, submission)
-    try:
-        while True:
-            try:
-                text = loop.run_until_complete(anext(pieces))
-            except StopAsyncIteration:
-                return
+    with start_blocking_portal() as portal:  # a thread's: in a notebook's own a loop is running
+        while (text := portal.call(_next, pieces)) is not None:
             if new := text[skip:]:
                 yield new
             skip = max(0, skip - len(text))
-    finally:
-        loop.run_until_complete(pieces.aclose())
-        loop.close()
+
+
+async def _next(pieces: AsyncGenerator[str]) -> str | None:
+    return await anext(pieces, None)
 
 
 async def _pieces(cluster: Cluster, submission: str) -> AsyncGenerator[str]:

@@ -15,6 +15,8 @@ from genloom_platform.profiles import KubeRay, Machine, Profile, RayUp
 DASHBOARD_PORT = 8265
 TUNNEL_S = 30
 """Until a tunnel must stand."""
+CONNECT_S = 10
+"""Until a machine must answer to ssh."""
 
 
 @contextmanager
@@ -64,7 +66,8 @@ def tunnel(profile: Profile, port: int) -> Sequence[str]:
         parts = urlsplit(profile.address)
         to = f"{parts.username}@{parts.hostname}" if parts.username else str(parts.hostname)
         at = ["-p", str(parts.port)] if parts.port else []
-        closed = ["-o", "BatchMode=yes", "-o", "ExitOnForwardFailure=yes"]
+        options = ("BatchMode=yes", "ExitOnForwardFailure=yes", f"ConnectTimeout={CONNECT_S}")
+        closed = [word for option in options for word in ("-o", option)]
         return [
             "ssh",
             "-N",

@@ -7,25 +7,29 @@ run.wait().model
 
 import json
 import tempfile
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import yaml
 
-import genloom
-from genloom.errors import ClusterError, RequestError
+from genloom.errors import RequestError
 from genloom_platform import profiles
+from genloom_platform.jobs import job as jobs
+from genloom_platform.jobs import submit as submission
 from genloom_platform.jobs import wheel
 from genloom_platform.jobs.client import Cluster
-from genloom_platform.jobs.job import Job, State, exit_status
-from genloom_platform.jobs.submit import new_id, submit
+from genloom_platform.jobs.handles import (
+    RemoteEndpoint,
+    RemoteJob,
+    RemoteModel,
+    RemoteRun,
+    RemoteSweep,
+    handle,
+)
+from genloom_platform.jobs.job import Job, State
 from genloom_platform.settings import read_yaml
-
-TAIL = 12
-"""Lines of a failed job's log that its error tells."""
 
 
 class Remote:
@@ -47,7 +51,7 @@ class Remote:
 
     def train(
         self, generator: str, *, data: str, name: str | None = None, **settings: Any
-    ) -> "RemoteRun":
+    ) -> RemoteRun:
         """Start a training: `genloom train`.
 
         Args:
@@ -62,14 +66,14 @@ class Remote:
 
     def finetune(
         self, model: str, /, *, data: str, name: str | None = None, **settings: Any
-    ) -> "RemoteRun":
+    ) -> RemoteRun:
         """Train a registered model further: `genloom finetune`; arguments as for `train`."""
         words = ["finetune", model, *_words(settings), "--data", data]
         return RemoteRun(self._start(words, name))
 
     def sweep(
         self, source: str | Mapping[str, Any], *, name: str | None = None, **settings: Any
-    ) -> "RemoteSweep":
+    ) -> RemoteSweep:
         """Start a sweep: `genloom sweep`.
 
         Args:
@@ -88,8 +92,8 @@ class Remote:
             return RemoteSweep(self._start(words, name, Path(folder)))
 
     def serve(
-        self, *models: "str | RemoteModel", name: str | None = None, **options: Any
-    ) -> "RemoteEndpoint":
+        self, *models: str | RemoteModel, name: str | None = None, **options: Any
+    ) -> RemoteEndpoint:
         """Serve models until the job is stopped: `genloom serve`.
 
         Args:
@@ -101,124 +105,30 @@ class Remote:
         words += [f"--{option.replace('_', '-')}={value}" for option, value in options.items()]
         return RemoteEndpoint(self._start(words, name))
 
-    def job(self, id: str) -> Job:
-        """A job by its id, whoever sent it."""
-        return Job(self.cluster, id)
+    def submit(self, *words: str, name: str | None = None) -> RemoteJob:
+        """Start any other command, as in `submit("data", "import", "digits")`: `genloom submit`."""
+        return RemoteJob(self._start(list(words), name))
 
-    def run(self, name: str) -> "RemoteRun":
+    def jobs(self) -> list[State]:
+        """Every job that the cluster knows, the newest first: `genloom jobs list`."""
+        return jobs.list_jobs(self.cluster)
+
+    def find(self, name: str) -> RemoteJob:
+        """What a job started, whoever sent it: a `RemoteRun`, a `RemoteSweep` or a `RemoteEndpoint`.
+
+        Raises:
+            UnknownName: The cluster has no such job, or none any more.
+        """
+        return handle(Job(self.cluster, name))
+
+    def run(self, name: str) -> RemoteRun:
         """A run that a job started, by its name."""
         return RemoteRun(Job(self.cluster, name))
 
     def _start(self, words: list[str], name: str | None, folder: Path = Path()) -> Job:
-        return submit(self.cluster, words, id=name, plugin=wheel.chosen(self._plugin), folder=folder)
-
-
-class _Handle:
-    """A job, and what its command makes."""
-
-    def __init__(self, job: Job) -> None:
-        self.job = job
-        self.name = job.id
-
-    @property
-    def state(self) -> str:
-        """How its job stands: pending, running, succeeded, failed, stopped."""
-        return self.job.state().word
-
-    def logs(self, *, follow: bool = False) -> Iterator[str]:
-        """What its job prints, in pieces; with `follow`, until it ends."""
-        return self.job.logs(follow=follow)
-
-    def stop(self) -> State:
-        """Let it save and end; waits until it has."""
-        return self.job.stop()
-
-    def wait(self, timeout_s: float | None = None) -> Self:
-        """Wait for its end.
-
-        Raises:
-            ClusterError: It failed; the last of its log is told.
-            TimeoutError: It has not ended by then.
-        """
-        state = self.job.wait(timeout_s)
-        if state.word == "failed":
-            lines = (
-                state.message if state.exit_status is None else "".join(self.job.logs())
-            ).splitlines()
-            last = "\n  ".join([line for line in lines if line.strip()][-TAIL:])
-            raise ClusterError(
-                f"the job {self.job.id} failed with status {exit_status(state)}:\n  {last}"
-            )
-        return self
-
-    def _ask(self, *words: str) -> Any:
-        """The JSON that a command prints on the cluster, where the store is at hand."""
-        ask = submit(self.job.cluster, words, id=new_id(["ask", words[0]]), asks=True)
-        state = ask.wait()
-        printed = "".join(ask.logs())
-        if state.word != "succeeded":
-            raise ClusterError(f"the cluster could not tell: {printed.strip().splitlines()[-1]}")
-        return json.loads(printed.strip().splitlines()[-1])
-
-
-class RemoteRun(_Handle):
-    """A training on a cluster. The job and the run have one name."""
-
-    @property
-    def metrics(self) -> dict[str, float]:
-        """The newest metrics; the evaluation's too, once it has ended. Asked of the cluster each time."""
-        return dict(self._ask("runs", "show", self.name, "--json")["status"]["metrics"])
-
-    @property
-    def model(self) -> "RemoteModel":
-        """What was registered.
-
-        Raises:
-            RequestError: Nothing has been.
-        """
-        status = self._ask("runs", "show", self.name, "--json")["status"]
-        if not status["model"]:
-            raise RequestError(f"the run {self.name} is {status['state']} and has registered nothing")
-        return RemoteModel(status["model"], status["metrics"])
-
-
-class RemoteSweep(_Handle):
-    """A sweep on a cluster."""
-
-    @property
-    def models(self) -> list["RemoteModel"]:
-        """What was registered, the best first."""
-        told = self._ask("sweeps", "show", self.name, "--json")
-        return [RemoteModel(trial["model"], trial["metrics"]) for trial in told["best"]]
-
-
-class RemoteEndpoint(_Handle):
-    """Models that a job serves, until it is stopped."""
-
-    def connect(self, key: str | None = None, timeout_s: float = 120) -> Any:
-        """The endpoint, at the address that the cluster's profile names for it.
-
-        Raises:
-            RequestError: It names none.
-        """
-        profile = self.job.cluster.profile
-        if profile.endpoint is None:
-            raise RequestError(
-                f"the profile {profile.name} does not say where its endpoints are reached; add endpoint: https://…"
-            )
-        return genloom.connect(profile.endpoint, key=key, timeout_s=timeout_s, ca=profile.ca)
-
-
-@dataclass(frozen=True)
-class RemoteModel:
-    """A registered model, on the cluster's store."""
-
-    full_name: str
-    """`name@version`."""
-    metrics: dict[str, float]
-
-    def __str__(self) -> str:
-        return self.full_name
+        return submission.submit(
+            self.cluster, words, id=name, plugin=wheel.chosen(self._plugin), folder=folder
+        )
 
 
 def _words(settings: Mapping[str, Any]) -> list[str]:

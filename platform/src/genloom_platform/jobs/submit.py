@@ -43,7 +43,7 @@ def submit(
     plugin: Path | None = None,
     folder: Path = Path(),
     asks: bool = False,
-    on_id: Callable[[str], None] = lambda name: None,
+    on_id: Callable[[str, Luggage], None] = lambda name, luggage: None,
 ) -> Job:
     """Start a command on a cluster, or find the job that it is already.
 
@@ -56,7 +56,7 @@ def submit(
         plugin: The folder of the team's own plugin, as `wheel.chosen` found it; None for none.
         folder: Where the files that the command names lie.
         asks: Whether it only asks something; lists of jobs leave it out.
-        on_id: Called with the id, before anything is sent.
+        on_id: Called with the id and what travels along, before anything is sent.
 
     Raises:
         RequestError: What was asked for is wrong: the command, a file, the plugin, an id that is another job's.
@@ -65,10 +65,10 @@ def submit(
     check(words, cluster.profile)
     name = identifier("job", id) if id else new_id(words)
     cluster.connect()
-    on_id(name)
     with travel.pack(words, folder, plugin, limit_bytes()) as luggage:
         if luggage.plugin:
             travel.check_fits(luggage.plugin, cluster)
+        on_id(name, luggage)
         entrypoint = shlex.join(["genloom", *words])
         digest = hashlib.sha256(f"{entrypoint}\0{luggage.digest}".encode()).hexdigest()
         for number in range(TRIES):
@@ -115,7 +115,8 @@ def check(words: Sequence[str], profile: profiles.Profile) -> None:
     if not words:
         raise RequestError("name the command, as in: genloom submit --cluster lab -- train run.yaml")
     if words[0] not in COMMANDS:
-        raise UnknownName("command", words[0], COMMANDS, "what can be a job")
+        hint = "leave that word out" if words[0] == "genloom" else "what can be a job"
+        raise UnknownName("command", words[0], COMMANDS, hint)
     named = {*profile.secrets, *filter(profiles.is_secret, os.environ)}
     held = {name: os.environ.get(name, "") for name in named}
     for name, value in sorted(held.items()):

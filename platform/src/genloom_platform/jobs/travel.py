@@ -3,7 +3,7 @@
 import hashlib
 import shutil
 import tempfile
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,11 @@ from genloom_platform.jobs.client import Cluster
 from genloom_platform.jobs.wheel import Wheel
 from genloom_platform.units import size
 
+NAMED = 3
+"""How many of the files that travel are named to whoever sends them."""
+SOURCE = 3
+"""Which word of `data import FORMAT SOURCE` the source is."""
+
 
 @dataclass(frozen=True)
 class Luggage:
@@ -25,6 +30,12 @@ class Luggage:
     plugin: Wheel | None
     digest: str
     """Of all of it."""
+
+    def __str__(self) -> str:
+        files = sorted(self.files.rglob("*")) if self.files else []
+        names = [str(path.relative_to(self.files or path)) for path in files if path.is_file()]
+        told = names if len(names) <= NAMED else [*names[:NAMED], f"{len(names) - NAMED:,} more files"]
+        return ", ".join([*([f"the plugin {self.plugin}"] if self.plugin else []), *told])
 
     @property
     def runtime_env(self) -> dict[str, Any]:
@@ -48,7 +59,7 @@ def pack(
     Raises:
         RequestError: A file lies elsewhere, something is too large, or the plugin does not build.
     """
-    named = [Path(word) for word in words if _is_file(folder, word)]
+    named = _named(words, folder)
     with tempfile.TemporaryDirectory(prefix="genloom-") as packed:
         files = _stage(folder, named, Path(packed, "files"), limit_bytes)
         made = wheel.build(plugin, Path(packed)) if plugin else None
@@ -67,10 +78,24 @@ def pack(
         yield Luggage(files, made, summed.hexdigest())
 
 
-def _is_file(folder: Path, word: str) -> bool:
-    """Whether a word of the command is a file of the folder."""
+def _named(words: Sequence[str], folder: Path) -> list[Path]:
+    """The files of the folder that a command names; what it imports may be a folder.
+
+    Below this folder they are found after a word's `=` too, as in `--config=serve.yaml`.
+    """
+    after = [path for word in words if not (path := Path(word.partition("=")[2])).is_absolute()]
+    found = [path for path in [*map(Path, words), *after] if _is(Path.is_file, folder / path)]
+    if [*words[:2]] == ["data", "import"] and len(words) > SOURCE:
+        source = Path(words[SOURCE])
+        if _is(Path.is_dir, folder / source):
+            inside = [path.relative_to(folder / source) for path in (folder / source).rglob("*")]
+            found += [source / path for path in inside if (folder / source / path).is_file()]
+    return list(dict.fromkeys(found))
+
+
+def _is(kind: Callable[[Path], bool], path: Path) -> bool:
     try:
-        return (folder / word).is_file()
+        return kind(path)
     except (OSError, ValueError):  # a word too long to be a path, or with a NUL in it
         return False
 

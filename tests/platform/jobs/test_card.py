@@ -1,0 +1,73 @@
+"""A job in a notebook: what its card shows, with a job server that tells what it likes."""
+
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import pytest
+import ray
+
+from genloom_platform.jobs import card
+from genloom_platform.jobs.client import Cluster
+from genloom_platform.jobs.handles import RemoteEndpoint, RemoteJob, RemoteRun, RemoteSweep, handle
+from genloom_platform.jobs.job import Job
+from genloom_platform.profiles import Profile
+
+SENT = {
+    "type": "SUBMISSION", "submission_id": "vae-1", "job_id": None, "entrypoint": "genloom train a.yaml <b>",
+    "status": "RUNNING", "start_time": 1000, "end_time": 63000, "message": "", "metadata": {},
+}  # fmt: skip
+
+
+@pytest.fixture
+def jobs(monkeypatch):
+    """The jobs that a server tells of, with their logs; and a cluster that is reached there."""
+    told, logs = [dict(SENT)], {"vae-1": "run vae-1\n<script>alert(1)</script> & more\n"}
+
+    class Answer(BaseHTTPRequestHandler):
+        def do_GET(self):
+            found = {"/api/version": {"ray_version": ray.__version__}, "/api/jobs/": told}
+            for job in told:
+                name = job["submission_id"]
+                found |= {f"/api/jobs/{name}": job, f"/api/jobs/{name}/logs": {"logs": logs[name]}}
+            body = json.dumps(found[self.path]).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *words):
+            pass
+
+    served = HTTPServer(("127.0.0.1", 0), Answer)
+    threading.Thread(target=served.serve_forever, daemon=True).start()
+    monkeypatch.setenv("LAB_OPENS", "t" * 32)
+    values = {"address": f"http://127.0.0.1:{served.server_port}", "token": {"env": "LAB_OPENS"}}
+    yield told, Cluster(Profile.model_validate(values, context={"name": "lab"}))
+    served.shutdown()
+
+
+def test_a_card_tells_the_state_and_the_end_of_the_log_and_takes_no_markup_from_them(jobs):
+    _, cluster = jobs
+    shown = card.html(Job(cluster, "vae-1"))
+    assert "<b>vae-1</b> on lab: " in shown
+    assert ">running</b>, 1 min 2 s" in shown
+    assert "genloom train a.yaml &lt;b&gt;" in shown
+    assert "&lt;script&gt;alert(1)&lt;/script&gt; &amp; more" in shown
+    assert "<script>" not in shown
+
+
+def test_a_card_of_a_job_that_is_not_there_says_so(jobs):
+    _, cluster = jobs
+    assert "did you mean &#x27;vae-1&#x27;?" in card.html(Job(cluster, "vae-2"))
+
+
+def test_what_a_job_started_is_found_by_its_command(jobs):
+    told, cluster = jobs
+    for words, kind in (
+        ("genloom train a", RemoteRun), ("genloom finetune a", RemoteRun), ("genloom sweep a", RemoteSweep),
+        ("genloom serve a", RemoteEndpoint), ("genloom data list", RemoteJob), ("sleep 1", RemoteJob),
+    ):  # fmt: skip
+        told[0]["entrypoint"] = words
+        assert type(handle(Job(cluster, "vae-1"))) is kind
+    assert repr(RemoteRun(Job(cluster, "vae-1"))) == "<run vae-1 on lab>"
