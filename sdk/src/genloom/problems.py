@@ -7,9 +7,14 @@ from pydantic import BaseModel, ValidationError
 
 from genloom.errors import Problem
 
+MAX_LISTED = 1000
+"""Errors that are worth a list; telling half a million of them takes longer than anyone waits."""
+
 
 def problems_of(error: ValidationError, model: type[BaseModel], prefix: str = "") -> list[Problem]:
-    """Every error of a validation; `prefix` is where the model sits in the configuration."""
+    """Every error of a validation, or how many; `prefix` is where the model sits in the configuration."""
+    if (count := error.error_count()) > MAX_LISTED:
+        return [Problem(prefix or "it", "", f"has {count:,} errors", "compare it with its schema")]
     return [_problem(item, model, prefix) for item in error.errors(include_url=False)]
 
 
@@ -24,7 +29,10 @@ def _problem(item: Any, model: type[BaseModel], prefix: str) -> Problem:
     if item["type"] == "missing":
         return Problem(where, "", "is required and missing", f"add {where}=…")
     if item["type"] in ("too_short", "too_long"):
-        return Problem(where, repr(item["input"]), *_of_length(item["ctx"]))
+        return Problem(where, repr(item["input"]), *_of_length(item["ctx"], "entry", "entries"))
+    if item["type"] in ("string_too_short", "string_too_long"):
+        bounds = item["ctx"] | {"actual_length": len(item["input"])}
+        return Problem(where, repr(item["input"]), *_of_length(bounds, "character", "characters"))
     rule = item["msg"].removeprefix("Value error, ").removeprefix("Input ")
     if item["type"] == "value_error":  # a sentence of ours, which may end with its remedy
         rule, _, remedy = rule.rpartition("; ") if "; " in rule else (rule, "", "")
@@ -32,17 +40,17 @@ def _problem(item: Any, model: type[BaseModel], prefix: str) -> Problem:
     return Problem(where, repr(item["input"]), rule, _remedy(item))
 
 
-def _of_length(bounds: Any) -> tuple[str, str]:
-    """What is asked of how many entries there are, and what to do."""
+def _of_length(bounds: Any, one: str, several: str) -> tuple[str, str]:
+    """What is asked of how many entries or characters there are, and what to do."""
     most, least = bounds.get("max_length"), bounds.get("min_length")
     actual, limit = bounds["actual_length"], least if most is None else most
-    entries = "entry" if limit == 1 else "entries"
+    things = one if limit == 1 else several
     if most is None:
         return (
-            f"must have at least {limit} {entries}, and has {actual}",
+            f"must have at least {limit} {things}, and has {actual}",
             f"add {limit - actual} or more",
         )
-    return f"must have at most {limit} {entries}, and has {actual}", f"leave {actual - limit} out"
+    return f"must have at most {limit} {things}, and has {actual}", f"leave {actual - limit} out"
 
 
 def _remedy(item: Any) -> str:

@@ -26,6 +26,14 @@ def client(url):
         yield client
 
 
+def no_stream_is_left() -> bool:
+    """Whether all streams end soon: an end is told to the model, which then ends it."""
+    deadline = time.monotonic() + 10
+    while toys.Teller.open_streams and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return toys.Teller.open_streams == 0
+
+
 def picture(item) -> genloom.Image:
     return genloom.Image.from_json(item.b64_json)
 
@@ -85,13 +93,7 @@ def test_a_caller_who_goes_ends_the_writing(client):
     next(iter(stream))
     assert toys.Teller.open_streams == 1
     stream.close()
-    deadline = time.monotonic() + 5
-    while toys.Teller.open_streams and time.monotonic() < deadline:
-        time.sleep(0.01)
-    deadline = time.monotonic() + 10  # its end is told to the model, which then ends it
-    while toys.Teller.open_streams and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert toys.Teller.open_streams == 0
+    assert no_stream_is_left()
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -102,7 +104,7 @@ def test_a_stop_word_ends_the_text_before_it(client, stream):
     events = list(answer) if stream else [answer]
     assert "".join(event.choices[0].text for event in events) == "one t"
     assert events[-1].choices[0].finish_reason == "stop"
-    assert toys.Teller.open_streams == 0
+    assert no_stream_is_left()
 
 
 def test_a_conversation_goes_on(client):

@@ -15,7 +15,7 @@ from genloom_platform.serve.errors import Refusal
 from genloom_platform.serve.fields import Takes
 from genloom_platform.serve.model import Card
 from genloom_platform.serve.speaking.answers import EmbeddingsAnswer
-from genloom_platform.serve.speaking.request import Asked, as_model, field_for, prompt_of
+from genloom_platform.serve.speaking.request import Asked, as_model, check_count, field_for, prompt_of
 
 TAKES: tuple[Takes, ...] = ("text", "image", "audio")
 
@@ -38,6 +38,7 @@ def add_routes(app: FastAPI, backend: Backend, catalog: Catalog) -> None:
         asked = as_model(EmbeddingsRequest, await read_json(request))
         card = catalog.find("predictor", asked.model)
         inputs = [asked.input] if isinstance(asked.input, str) else asked.input
+        check_count("input", len(inputs))
         field = _field(card)
         rest = prompt_of(card, asked, {"input": None, "encoding_format": None})
         answers = await ask(backend, card, [rest | {field: each} for each in inputs])

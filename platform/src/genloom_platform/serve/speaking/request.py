@@ -59,6 +59,8 @@ NEUTRAL: Mapping[str, tuple[Any, ...]] = {
     "voice": ("", "default"),
 }
 """Values by which a client asks for what happens anyway; null is one everywhere."""
+MAX_WORDS_CHARS = 4096
+"""Of a text that stands for fields."""
 LENGTHS = ("max_completion_tokens", "max_tokens", "max_chars")
 """Each of them goes to the first of these that the prompt has."""
 
@@ -135,6 +137,16 @@ def prompt_of(card: Card, asked: Asked, own: Mapping[str, Any]) -> dict[str, Any
     return prompt
 
 
+def check_count(param: str, given: int, n: int | None = None) -> None:
+    """Raise Refusal where a request asks for too many answers, or for none: before its prompts are made."""
+    count = given * (n or 1)
+    if not 1 <= count <= MAX_PROMPTS:
+        asks = f"{param} asks for" if n is None else f"{param} and n ask for"
+        remedy = "send several requests" if count else "add one"
+        message = f"{asks} {count:,} answers: a request takes 1 to {MAX_PROMPTS}; {remedy}"
+        raise Refusal(422, "invalid_request", message, param=param)
+
+
 def repeated(prompt: dict[str, Any], seed: int | None, n: int | None) -> list[dict[str, Any]]:
     """`n` prompts that differ in their seeds."""
     if seed is None:
@@ -175,9 +187,10 @@ def field_for(card: Card, takes: Takes, param: str) -> str | None:
 def _words(card: Card, param: str, text: str) -> dict[str, Any]:
     """The fields that are written as words: `label=3`."""
     try:
-        words = shlex.split(text)
+        # Where it is longer it is no list of fields, and splitting it would take long.
+        words = shlex.split(text) if len(text) <= MAX_WORDS_CHARS else [""]
     except ValueError:
-        words = [text]
+        words = [""]
     if not all("=" in word for word in words):
         message = (
             f"{param} = {text[:MAX_SHOWN]!r}: {card.full_name} takes no text; send '', or fields "

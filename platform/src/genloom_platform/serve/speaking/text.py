@@ -3,28 +3,29 @@
 import secrets
 import time
 from collections.abc import AsyncGenerator
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from fastapi import FastAPI, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic_core import to_json
 
-from genloom_platform.serve.asking import MAX_PROMPTS, Backend, Begun, ask, begin
+from genloom_platform.serve.asking import Backend, Begun, ask, begin
 from genloom_platform.serve.body import read_json
 from genloom_platform.serve.catalog import Catalog
-from genloom_platform.serve.errors import Refusal
 from genloom_platform.serve.events import EventStream
 from genloom_platform.serve.model import Card
 from genloom_platform.serve.speaking.answers import ChatAnswer, CompletionAnswer
 from genloom_platform.serve.speaking.request import (
     Several,
     as_model,
+    check_count,
     prompt_of,
     repeated,
     text_fields,
 )
 from genloom_platform.serve.speaking.stopping import Stop
 
+Word = Annotated[str, Field(max_length=256)]
 OWN = ("stop", "stream", "stream_options")
 
 
@@ -45,7 +46,7 @@ class TextRequest(Several):
     stream: bool | None = None
     """Whether the text is sent while it is written, as server-sent events."""
     stream_options: StreamOptions | None = None
-    stop: str | list[str] | None = Field(default=None, max_length=64)
+    stop: Word | Annotated[list[Word], Field(max_length=64)] | None = None
     """The text ends before any of these."""
     max_tokens: int | None = Field(default=None, ge=1)
     """How much to write at most, in the model's own units: characters, where its prompt has `max_chars`."""
@@ -75,7 +76,7 @@ class Message(BaseModel):
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
     role: Literal["system", "developer", "user", "assistant"]
-    content: str | list[TextPart]
+    content: str | Annotated[list[TextPart], Field(max_length=4096)]
     name: str | None = None
 
     def text(self) -> str:
@@ -104,6 +105,7 @@ def add_routes(app: FastAPI, backend: Backend, catalog: Catalog) -> None:
         asked = as_model(CompletionRequest, await read_json(request))
         card = catalog.making("text", asked.model)
         texts = [asked.prompt] if isinstance(asked.prompt, str) else asked.prompt
+        check_count("prompt", len(texts), asked.n)
         starts = [text_fields(card, "prompt", text) for text in texts]
         return await _Writing(backend, card, asked, starts, texts, "prompt").answer()
 
@@ -139,11 +141,6 @@ class _Writing:
         self.prompts = [
             prompt for start in starts for prompt in repeated(fields | start, asked.seed, asked.n)
         ]
-        if not 1 <= len(self.prompts) <= MAX_PROMPTS:
-            message = (
-                f"{param} and n ask for {len(self.prompts)} texts: a request takes 1 to {MAX_PROMPTS}"
-            )
-            raise Refusal(422, "invalid_request", f"{message}; ask for others in another", param=param)
         self.read = sum(map(len, texts))
         stops = [asked.stop] if isinstance(asked.stop, str) else asked.stop or []
         self.stops = [] if "stop" in card.fields else [each for each in stops if each]
