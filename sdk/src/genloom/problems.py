@@ -24,7 +24,8 @@ def _problem(item: Any, model: type[BaseModel], prefix: str) -> Problem:
     if item["type"] == "extra_forbidden":
         known = fields_at(model, path[:-1])
         close = difflib.get_close_matches(path[-1], known, n=1, cutoff=0.5)
-        remedy = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(known)}"
+        others = f"known are {', '.join(known)}" if known else "leave it out"
+        remedy = f"did you mean {close[0]!r}?" if close else others
         return Problem(where, repr(item["input"]), "there is no such key", remedy)
     if item["type"] == "missing":
         return Problem(where, "", "is required and missing", f"add {where}=…")
@@ -33,6 +34,9 @@ def _problem(item: Any, model: type[BaseModel], prefix: str) -> Problem:
     if item["type"] in ("string_too_short", "string_too_long"):
         bounds = item["ctx"] | {"actual_length": len(item["input"])}
         return Problem(where, repr(item["input"]), *_of_length(bounds, "character", "characters"))
+    if item["type"] in ("literal_error", "enum"):
+        remedy = f"give {item['ctx']['expected']}"
+        return Problem(where, repr(item["input"]), "there is no such value", remedy)
     rule = item["msg"].removeprefix("Value error, ").removeprefix("Input ")
     if item["type"] == "value_error":  # a sentence of ours, which may end with its remedy
         rule, _, remedy = rule.rpartition("; ") if "; " in rule else (rule, "", "")
@@ -62,11 +66,17 @@ def _remedy(item: Any) -> str:
         ("le", "give {} or less"),
         ("lt", "give less than {}"),
         ("multiple_of", "give a multiple of {}"),
-        ("expected", "give one of {}"),
     ):
         if bound in bounds:
             return words.format(bounds[bound])
-    kinds = {"int": "a whole number", "float": "a number", "bool": "true or false", "string": "text"}
+    kinds = {
+        "int": "a whole number",
+        "float": "a number",
+        "bool": "true or false",
+        "string": "text",
+        "list": "a list",
+        "tuple": "a list",
+    }
     for kind, words in kinds.items():
         if item["type"].startswith(kind):
             return f"give {words}"
@@ -77,6 +87,8 @@ def fields_at(model: type[BaseModel], path: list[str]) -> list[str]:
     """The field names of the model that lies at a path of field names."""
     here: Any = model
     for part in path:
+        if part.isdecimal():  # a place in a list of them
+            continue
         field = here.model_fields.get(part) if _is_model(here) else None
         here = next(filter(_is_model, _types_of(field.annotation)), None) if field else None
     return sorted(_stated(*item) for item in here.model_fields.items()) if _is_model(here) else []

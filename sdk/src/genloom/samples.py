@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import ArrayLike, NDArray
 
+REMEDY = "send the file itself, in a form, or its bytes in base64"
 MAX_PIXELS = 64_000_000
 """The largest image that is decoded, in pixels: a small file may claim any size."""
 
@@ -74,13 +75,13 @@ class Sample(ABC):
         if isinstance(value, dict):
             data = value.get("data")  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType]
         if not isinstance(data, str):
-            raise ValueError(f"{cls.__name__} must be base64 data, or an object with the key 'data'")
+            raise ValueError(f"must be base64, or an object with it as 'data'; {REMEDY}")
         if data.startswith("data:"):
             data = data.partition(",")[2]
         try:
             raw = base64.b64decode(data, validate=True)
         except binascii.Error as error:
-            raise ValueError(f"{cls.__name__} holds invalid base64: {error}") from error
+            raise ValueError(f"is no base64; {REMEDY}") from error
         return cls.from_bytes(raw)
 
     @classmethod
@@ -191,7 +192,7 @@ class Image(Sample):
                 mode = "L" if grey else "RGBA" if alpha else "RGB"
                 return cls(np.asarray(picture if picture.mode == mode else picture.convert(mode)))
         except pil.UnidentifiedImageError as error:
-            raise ValueError("not a PNG, JPEG or WebP image") from error
+            raise ValueError("not a PNG, JPEG or WebP image; give such a file") from error
         except (OSError, SyntaxError, pil.DecompressionBombError) as error:
             raise ValueError(f"not a readable PNG, JPEG or WebP image: {error}") from error
 

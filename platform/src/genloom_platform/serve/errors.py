@@ -8,6 +8,7 @@ it never holds a traceback, a path or a class of the inside.
 """
 
 import http
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -22,6 +23,8 @@ SERVER = "server_error"
 PROBLEM_TYPE = "application/problem+json"
 MAX_PROBLEMS = 20
 """Problems that an answer lists; the rest are counted."""
+PLACE = re.compile(r"^prompts\.\d+(\.|: )")
+"""Of a prompt in a list, at the beginning of what is told."""
 MAX_SHOWN = 80
 """Characters of a wrong value that an answer repeats."""
 
@@ -103,10 +106,30 @@ class Refusal(GenloomError):
         return ErrorAnswer(error=self.body).model_dump()
 
 
-def from_prompts(error: InvalidConfig | PromptError) -> Refusal:
-    """Prompts that a model cannot answer: 422, naming the first one that is wrong."""
-    where = error.problems[0].where if isinstance(error, InvalidConfig) else "prompts"
-    return Refusal(422, "invalid_prompt", str(error), param=where)
+def from_prompts(error: InvalidConfig | PromptError, listed: bool = True) -> Refusal:
+    """Prompts that a model cannot answer: 422, naming the first one that is wrong.
+
+    Args:
+        error: What is wrong.
+        listed: Whether the caller sent a list; else no place in one is told, and nothing twice.
+    """
+    if isinstance(error, PromptError):
+        message = str(error) if listed else PLACE.sub("", str(error))
+        return Refusal(422, "invalid_prompt", message, param="prompts" if listed else None)
+    problems = error.problems
+    if not listed:
+        own = (replace(each, where=PLACE.sub("", f"{each.where}.").rstrip(".")) for each in problems)
+        problems = tuple(dict.fromkeys(own))
+    return Refusal(
+        422, "invalid_prompt", told(error.subject, problems), param=problems[0].where or None
+    )
+
+
+def told(subject: str, problems: Sequence[Problem]) -> str:
+    """What is wrong with a request: one thing as a sentence, several as a list."""
+    if len(problems) > 1:
+        return str(InvalidConfig(subject, problems))
+    return str(problems[0]).removeprefix(": ")
 
 
 def from_name(error: UnknownName) -> Refusal:
