@@ -238,6 +238,17 @@ def test_a_seed_decides_and_a_longer_text_goes_on_from_a_shorter_one():
     assert longer.text.startswith(first.text)
 
 
+def test_at_temperature_0_the_likeliest_is_written_whatever_the_seed():
+    model = built()
+    prompts = [TextRNN.Prompt(seed=seed, max_chars=40, temperature=0) for seed in (1, 2)]
+    with torch.no_grad():
+        first, second = SMALL.generate(model, prompts)
+        drawn, _ = SMALL.generate(
+            model, [each.model_copy(update={"temperature": 1}) for each in prompts]
+        )
+    assert first == second != drawn
+
+
 def test_the_sample_leaves_out_the_start_and_never_holds_the_unknown():
     model = built()
     with torch.no_grad():
