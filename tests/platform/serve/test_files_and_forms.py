@@ -142,6 +142,8 @@ def test_each_model_has_a_path_of_its_own_in_the_description(all_models):
     [
         ({"label": -1}, "label", "label = -1: should be greater than or equal to 0; give 0 or more"),
         ({"label": 55}, None, "label = 55: the model knows 10 classes; give 0 to 9"),
+        ({"like": {}}, "like", "like = {}: must be base64, or an object with it as 'data'; "
+                               "send the file itself, in a form, or its bytes in base64"),
         ({"lable": 5}, "lable", "lable = 5: there is no such key; did you mean 'label'?"),
     ],
 )  # fmt: skip
@@ -150,3 +152,8 @@ def test_a_fault_of_a_lone_prompt_names_no_place_in_a_list(client, sent, param, 
     assert (error["param"], error["message"]) == (param, message)
     listed = client.post("/v1/generate", json={"model": "drawer", "prompts": [sent]}).json()["error"]
     assert listed["message"].startswith("prompts.0")
+
+
+def test_a_field_that_a_lone_prompt_lacks_is_told_as_it_is_written(client):
+    error = client.post("/v1/predict/brightness", json={}).json()["error"]
+    assert error["message"] == "image: is required and missing; add image=…"

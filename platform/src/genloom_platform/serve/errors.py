@@ -118,11 +118,19 @@ def from_prompts(error: InvalidConfig | PromptError, listed: bool = True) -> Ref
         return Refusal(422, "invalid_prompt", message, param="prompts" if listed else None)
     problems = error.problems
     if not listed:
-        own = (replace(each, where=PLACE.sub("", f"{each.where}.").rstrip(".")) for each in problems)
-        problems = tuple(dict.fromkeys(own))
+        problems = tuple(dict.fromkeys(map(_of_its_own, problems)))
     return Refusal(
         422, "invalid_prompt", told(error.subject, problems), param=problems[0].where or None
     )
+
+
+def _of_its_own(problem: Problem) -> Problem:
+    """A problem of a prompt in a list as that of a prompt alone."""
+    place = problem.where.split(".")[:2]
+    remedy = problem.remedy.removeprefix("add ").removeprefix(f"{'.'.join(place)}.")
+    if remedy != problem.remedy:
+        remedy = f"add {remedy}"
+    return replace(problem, where=".".join(problem.where.split(".")[2:]), remedy=remedy)
 
 
 def told(subject: str, problems: Sequence[Problem]) -> str:
