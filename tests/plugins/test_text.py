@@ -294,7 +294,7 @@ TOO_LONG = "a" * 4097
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("temperature", 0), ("max_chars", 0), ("max_chars", 4097), ("top_p", 0), ("start", TOO_LONG)],
+    [("temperature", -1), ("max_chars", 0), ("max_chars", 4097), ("top_p", 0), ("start", TOO_LONG)],
 )
 def test_prompts_beyond_their_bounds_are_refused(field: str, value: object):
     with pytest.raises(ValidationError):

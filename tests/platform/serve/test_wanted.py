@@ -114,8 +114,9 @@ def test_the_file_for_serve_deploy_says_the_same_and_holds_no_key(file):
     assert wanted.checked(args, "args").models == wanted.read(file).models
 
 
-def test_no_file_is_made_for_an_endpoint_that_would_be_open(file, monkeypatch):
+def test_no_file_is_made_for_an_endpoint_that_would_be_open(file, monkeypatch, tmp_path):
     monkeypatch.delenv(keys.VARIABLE, raising=False)
+    monkeypatch.setenv("GENLOOM_STORE", (tmp_path / "store").as_uri())  # it has no key
     open_to_all = wanted.read(file).model_copy(update={"host": "0.0.0.0"})
     with pytest.raises(RequestError, match=keys.VARIABLE):
         application.as_ray_serve(open_to_all, None)
