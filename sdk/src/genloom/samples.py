@@ -7,6 +7,7 @@ and the endpoint's schema then takes it as base64.
 import base64
 import binascii
 import io
+import mimetypes
 import wave
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -17,6 +18,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
+
+from genloom.errors import RequestError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -49,8 +52,18 @@ class Sample(ABC):
         """
 
     def save(self, path: str | Path) -> Path:
-        """Write the sample to a file and return its path."""
+        """Write the sample to a file and return its path.
+
+        Raises:
+            RequestError: The name tells of another format.
+        """
         path = Path(path)
+        told = mimetypes.guess_type(path.name)[0]
+        if told and told.partition("/")[0] != "text" and path.suffix.lower() != self.suffix:
+            raise RequestError(
+                f"{path}: its name says {told}, and this is saved as {self.media_type}; "
+                f"name it {path.with_suffix(self.suffix).name}"
+            )
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(self.to_bytes())
         return path
