@@ -15,6 +15,7 @@ from genloom_image import ImageClassifier, ImageGAN, ImageVAE
 from genloom_image.classifier import moved
 from genloom_image.gan import gradient_penalty
 from genloom_image.networks import stages
+from genloom_image.pictures import fitted
 from genloom_image.vae import log_probability
 
 NAMES = ("zero", "one", "two")
@@ -258,7 +259,7 @@ def test_the_classifier_refuses_pictures_of_another_shape() -> None:
     classifier = ImageClassifier()
     ask = prompt(classifier, image=Image(np.zeros((8, 8, 1), np.uint8)))
     classifier.check_prompt(ask, facts(classifier))
-    with pytest.raises(PromptError, match=r"8x8 pixels and 1 channels: .* 32x32 and 3; resize"):
+    with pytest.raises(PromptError, match=r"8x8 pixels in grey: .* 32x32 in colour; resize"):
         classifier.check_prompt(ask, facts(classifier, (32, 32, 3)))
 
 
@@ -303,3 +304,16 @@ def test_the_classifier_augments_in_training_alone_and_blends_its_batches():
     assert blended != plain.loss(model, batch).value
     model.eval()
     assert classifier.loss(model, batch).value == plain.loss(model, batch).value
+
+
+def test_a_picture_that_a_program_saved_with_more_channels_is_taken_where_it_loses_nothing():
+    grey = Image(np.arange(64, dtype=np.uint8).reshape(8, 8, 1))
+    opaque = np.full((8, 8, 1), 255, np.uint8)
+    in_colour = Image(grey.array.repeat(3, axis=2))
+    assert fitted(in_colour, 1) == grey
+    assert fitted(Image(np.concatenate([in_colour.array, opaque], 2)), 1) == grey
+    assert fitted(grey, 3) == in_colour
+    coloured = Image(np.concatenate([in_colour.array[:, :, :2], opaque], 2))
+    clear = Image(np.concatenate([in_colour.array, opaque - 1], 2))
+    assert fitted(coloured, 1) == coloured
+    assert fitted(clear, 3) == clear

@@ -238,6 +238,17 @@ def test_a_seed_decides_and_a_longer_text_goes_on_from_a_shorter_one():
     assert longer.text.startswith(first.text)
 
 
+def test_at_temperature_0_the_likeliest_is_written_whatever_the_seed():
+    model = built()
+    prompts = [TextRNN.Prompt(seed=seed, max_chars=40, temperature=0) for seed in (1, 2)]
+    with torch.no_grad():
+        first, second = SMALL.generate(model, prompts)
+        drawn, _ = SMALL.generate(
+            model, [each.model_copy(update={"temperature": 1}) for each in prompts]
+        )
+    assert first == second != drawn
+
+
 def test_the_sample_leaves_out_the_start_and_never_holds_the_unknown():
     model = built()
     with torch.no_grad():
@@ -283,7 +294,7 @@ TOO_LONG = "a" * 4097
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("temperature", 0), ("max_chars", 0), ("max_chars", 4097), ("top_p", 0), ("start", TOO_LONG)],
+    [("temperature", -1), ("max_chars", 0), ("max_chars", 4097), ("top_p", 0), ("start", TOO_LONG)],
 )
 def test_prompts_beyond_their_bounds_are_refused(field: str, value: object):
     with pytest.raises(ValidationError):

@@ -2,10 +2,12 @@
 
 import asyncio
 import json
+import re
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import numpy as np
 import pytest
 
 import genloom
@@ -68,7 +70,7 @@ def test_the_async_client_does_the_same(server):
     server.answers = [
         (503, {"Retry-After": "0"}, REFUSED),
         (200, {}, LISTING),
-        (200, {}, {"samples": [{"sample": "abc"}]}),
+        made(genloom.Text("abc")),
     ]
 
     async def ask():
@@ -148,3 +150,60 @@ def test_a_stream_that_does_not_end_well_is_told(server, end, words):
 def test_only_an_endpoint_is_awaited():
     with pytest.raises(RequestError, match="https"):
         genloom.connect_async("file:///somewhere")
+
+
+GREY = genloom.Image(np.zeros((2, 3), np.uint8))
+
+
+def made(*samples, seed=5):
+    each = [{"sample": sample.to_json(), "seed": seed + n} for n, sample in enumerate(samples)]
+    return 200, {}, {"model": "teller@4", "samples": each}
+
+
+def test_samples_tell_what_makes_them_again(server):
+    server.answers = [(200, {}, LISTING), made(GREY, genloom.Text("<b>"))]
+    samples = genloom.connect(server.url).models["teller"].generate(count=2, seed=5)
+    assert [prompt["seed"] for prompt in server.asked[-1][2]["prompts"]] == [5, 6]
+    assert (samples.seeds, samples.model) == ((5, 6), "teller@4")
+    assert samples == [GREY, genloom.Text("<b>")]
+    assert repr(samples) == "<2 of teller@4: Image 3x2 (seed 5), '<b>' (seed 6)>"
+    shown = samples._repr_html_()
+    assert "data:image/png;base64," in shown
+    assert "&lt;b&gt;" in shown
+    assert "<b>" not in shown
+
+
+def test_numbers_of_other_packages_are_numbers(server):
+    server.answers = [(200, {}, LISTING), made(GREY)]
+    fields = {"label": np.int64(3), "scale": np.float32(0.5), "likes": [GREY], "name": "x", "on": True}
+    genloom.connect(server.url).models["teller"].generate(**fields)
+    (sent,) = server.asked[-1][2]["prompts"]
+    assert sent == {"label": 3, "scale": 0.5, "likes": [GREY.to_json()], "name": "x", "on": True}
+
+
+@pytest.mark.parametrize(
+    ("prompts", "fields", "words"),
+    [
+        ([{}], {"label": 3}, "leave label out"),
+        ([{}], {"count": 2}, "leave count out"),
+        ({"label": 3}, {}, "it is no list; put it in"),
+        (None, {"count": -1}, "give 0 or more"),
+        (
+            None,
+            {"label": float("nan")},
+            "label = nan: a float of this kind cannot be sent; give a finite",
+        ),
+        ([{"of": {"a": object()}}], {}, "of.a = <object"),
+    ],
+)
+def test_what_cannot_be_asked_is_told_before_it_is_sent(server, prompts, fields, words):
+    server.answers = [(200, {}, LISTING)]
+    model = genloom.connect(server.url).models["teller"]
+    with pytest.raises(RequestError, match=re.escape(words)):
+        model.generate(prompts, **fields)
+    assert len(server.asked) == 1
+
+
+def test_an_address_of_another_kind_is_told_what_there_is():
+    with pytest.raises(RequestError, match="give http://"):
+        genloom.connect("ftp://somewhere")

@@ -6,6 +6,7 @@ from PIL import Image as Picture
 from pydantic import BaseModel, ValidationError
 
 from genloom import Audio, Image, Note, Notes, Text
+from genloom.errors import RequestError
 
 
 def an_image(channels=3):
@@ -87,3 +88,15 @@ def test_what_is_no_sound_is_refused(waveform):
 def test_saving_makes_the_folder(tmp_path):
     path = an_image().save(tmp_path / "new" / "a.png")
     assert Image.from_bytes(path.read_bytes()) == an_image()
+
+
+def test_a_file_is_what_its_name_says(tmp_path):
+    picture = Image(np.zeros((2, 2), np.uint8))
+    with pytest.raises(
+        RequestError, match=r"says image/jpeg, and this is saved as image/png; name it a\.png"
+    ):
+        picture.save(tmp_path / "a.jpg")
+    assert not (tmp_path / "a.jpg").exists()
+    for name in ("a.png", "b.PNG", "c", "d.v2"):
+        assert picture.save(tmp_path / name).read_bytes() == picture.to_bytes()
+    assert Text("x").save(tmp_path / "notes.md").read_text() == "x"

@@ -8,13 +8,14 @@ import email.utils
 import json
 import random
 import time
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
+from genloom.asked import Asked, as_json
 from genloom.errors import EndpointError
+from genloom.made import Samples
 from genloom.predictions import Embedding, Label, Prediction, Ranking, Value
-from genloom.prompt import Prompt
 from genloom.samples import Audio, Image, Notes, Sample, Text
 
 MEDIA: dict[str, type[Sample]] = {kind.media_type: kind for kind in (Image, Audio, Notes)}
@@ -120,23 +121,22 @@ def names(url: str) -> Conversation:
     return [entry["id"] for entry in listing["data"]]
 
 
-def generate(url: str, model: str, prompts: Sequence[Prompt | Mapping[str, Any]]) -> Conversation:
-    """One sample for each prompt."""
-    answers = yield from _ask(url, "/v1/generate", "samples", model, prompts)
-    return [sample_from_json(item["sample"]) for item in answers]
+def generate(url: str, model: str, prompts: Sequence[Asked]) -> Conversation:
+    """One sample for each prompt, as `Samples`."""
+    answers, made_by = yield from _ask(url, "/v1/generate", "samples", model, prompts)
+    samples = [sample_from_json(item["sample"]) for item in answers]
+    return Samples(samples, [item["seed"] for item in answers], made_by)
 
 
-def predict(url: str, model: str, prompts: Sequence[Prompt | Mapping[str, Any]]) -> Conversation:
+def predict(url: str, model: str, prompts: Sequence[Asked]) -> Conversation:
     """One prediction for each prompt."""
-    answers = yield from _ask(url, "/v1/predict", "predictions", model, prompts)
+    answers, _ = yield from _ask(url, "/v1/predict", "predictions", model, prompts)
     return [prediction_from_json(item) for item in answers]
 
 
-def stream(url: str, model: str, prompt: Prompt | Mapping[str, Any]) -> Conversation:
+def stream(url: str, model: str, prompt: Asked) -> Conversation:
     """An answer whose lines are `Pieces`."""
-    return request(
-        url, Call("POST", f"/v1/generate/{model}?stream=true", _as_json(prompt), stream=True)
-    )
+    return request(url, Call("POST", f"/v1/generate/{model}?stream=true", as_json(prompt), stream=True))
 
 
 class Pieces:
@@ -185,15 +185,16 @@ def prediction_from_json(value: Any) -> Prediction:
     return PREDICTIONS[value["kind"]].model_validate(value)
 
 
-def _ask(
-    url: str, path: str, key: str, model: str, prompts: Sequence[Prompt | Mapping[str, Any]]
-) -> Conversation:
+def _ask(url: str, path: str, key: str, model: str, prompts: Sequence[Asked]) -> Conversation:
+    """The answers, and the version that gave the last of them."""
     answers: list[Any] = []
+    made_by = model
     for first in range(0, len(prompts), MAX_PROMPTS):
-        some = [_as_json(prompt) for prompt in prompts[first : first + MAX_PROMPTS]]
+        some = [as_json(prompt) for prompt in prompts[first : first + MAX_PROMPTS]]
         answer = yield from fetch(url, Call("POST", path, {"model": model, "prompts": some}))
         answers += answer[key]
-    return answers
+        made_by = answer["model"]
+    return answers, made_by
 
 
 def _pause(tries: int) -> float:
@@ -209,23 +210,6 @@ def _retry_after(value: str, otherwise_s: float) -> float:
         return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
     except ValueError:
         return otherwise_s
-
-
-def _as_json(prompt: Prompt | Mapping[str, Any]) -> dict[str, Any]:
-    if isinstance(prompt, Prompt):
-        return prompt.model_dump(mode="json")
-    return {name: _plain(value) for name, value in prompt.items()}
-
-
-def _plain(value: Any) -> Any:
-    """A value as JSON knows it: media as they are sent, also within lists and mappings."""
-    if isinstance(value, Sample):
-        return value.to_json()
-    if isinstance(value, Mapping):
-        return {name: _plain(inner) for name, inner in cast(Mapping[str, Any], value).items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(inner) for inner in cast(Sequence[Any], value)]
-    return value
 
 
 def _message(answer: Any) -> str:

@@ -18,17 +18,17 @@ import ssl
 import time
 from collections.abc import AsyncGenerator, Generator, Iterator, Mapping, Sequence
 from os import PathLike
-from typing import Any, cast
+from typing import Any
 
 from genloom import asking
+from genloom.asked import Asked, prompt_of, prompts_of
 from genloom.asking import Call, Conversation, Wait
 from genloom.errors import EndpointError, RequestError, UnknownName
+from genloom.made import Samples
 from genloom.platforms import cluster_platform, local_platform
 from genloom.predictions import Prediction
-from genloom.prompt import Prompt
 from genloom.samples import Sample
 
-Asked = Prompt | Mapping[str, Any]
 File = str | PathLike[str] | None
 
 
@@ -63,6 +63,11 @@ def connect(
         )
     if address and address.startswith(("http://", "https://")):
         return Endpoint(address, key, timeout_s, ca)
+    if address and not address.startswith(("file://", "s3://")):
+        raise RequestError(
+            f"address = {address!r}: it is no address of an endpoint or a store; "
+            f"give http://…, https://…, file:///… or s3://…"
+        )
     return local_platform(address)
 
 
@@ -89,6 +94,9 @@ class Endpoint:
 
         self._http = httpx.Client(**_options(url, key, timeout_s, ca))
         self.url = url
+
+    def __repr__(self) -> str:
+        return f"<endpoint {self.url}>"
 
     @property
     def models(self) -> "EndpointModels":
@@ -166,16 +174,16 @@ class EndpointModel:
 
     def generate(
         self, prompts: Sequence[Asked] | None = None, *, count: int = 1, **fields: Any
-    ) -> list[Sample]:
+    ) -> Samples:
         """Ask for samples.
 
         Args:
             prompts: One prompt for each sample; or
-            count: how many samples of the one prompt that `fields` describe.
+            count: how many samples of the one prompt that `fields` describe, of seeds that follow each other.
             fields: The prompt's fields, as in `label=3`.
         """
-        asked = [fields] * count if prompts is None else prompts
-        return self._endpoint.talk(asking.generate(self._endpoint.url, self.name, asked))
+        wanted = prompts_of(prompts, count, fields)
+        return self._endpoint.talk(asking.generate(self._endpoint.url, self.name, wanted))
 
     def predict(self, prompts: Sequence[Asked] | None = None, **fields: Any) -> list[Prediction]:
         """Ask for predictions.
@@ -184,8 +192,8 @@ class EndpointModel:
             prompts: One prompt for each prediction; or
             fields: the fields of one, as in `image=picture`.
         """
-        asked = [fields] if prompts is None else prompts
-        return self._endpoint.talk(asking.predict(self._endpoint.url, self.name, asked))
+        wanted = prompts_of(prompts, 1, fields)
+        return self._endpoint.talk(asking.predict(self._endpoint.url, self.name, wanted))
 
     def stream(self, prompt: Asked | None = None, **fields: Any) -> Generator[Sample]:
         """The sample of one prompt in pieces, as they are made; closed, it ends the making.
@@ -197,9 +205,7 @@ class EndpointModel:
         import httpx
 
         url = self._endpoint.url
-        answer = self._endpoint.talk(
-            asking.stream(url, self.name, fields if prompt is None else prompt)
-        )
+        answer = self._endpoint.talk(asking.stream(url, self.name, prompt_of(prompt, fields)))
         pieces = asking.Pieces(url)
         try:
             for line in answer.iter_lines():
@@ -282,23 +288,22 @@ class AsyncEndpointModel:
 
     async def generate(
         self, prompts: Sequence[Asked] | None = None, *, count: int = 1, **fields: Any
-    ) -> list[Sample]:
+    ) -> Samples:
         """Ask for samples."""
-        asked = [fields] * count if prompts is None else prompts
-        return await self._endpoint.talk(asking.generate(self._endpoint.url, self.name, asked))
+        wanted = prompts_of(prompts, count, fields)
+        return await self._endpoint.talk(asking.generate(self._endpoint.url, self.name, wanted))
 
     async def predict(self, prompts: Sequence[Asked] | None = None, **fields: Any) -> list[Prediction]:
         """Ask for predictions."""
-        asked = [fields] if prompts is None else prompts
-        return await self._endpoint.talk(asking.predict(self._endpoint.url, self.name, asked))
+        wanted = prompts_of(prompts, 1, fields)
+        return await self._endpoint.talk(asking.predict(self._endpoint.url, self.name, wanted))
 
     async def stream(self, prompt: Asked | None = None, **fields: Any) -> AsyncGenerator[Sample]:
         """The sample of one prompt in pieces, as they are made; closed, it ends the making."""
         import httpx
 
         url = self._endpoint.url
-        asked = cast(Asked, fields) if prompt is None else prompt
-        answer = await self._endpoint.talk(asking.stream(url, self.name, asked))
+        answer = await self._endpoint.talk(asking.stream(url, self.name, prompt_of(prompt, fields)))
         pieces = asking.Pieces(url)
         try:
             async for line in answer.aiter_lines():

@@ -7,9 +7,14 @@ from pydantic import BaseModel, ValidationError
 
 from genloom.errors import Problem
 
+MAX_LISTED = 1000
+"""Errors that are worth a list; telling half a million of them takes longer than anyone waits."""
+
 
 def problems_of(error: ValidationError, model: type[BaseModel], prefix: str = "") -> list[Problem]:
-    """Every error of a validation; `prefix` is where the model sits in the configuration."""
+    """Every error of a validation, or how many; `prefix` is where the model sits in the configuration."""
+    if (count := error.error_count()) > MAX_LISTED:
+        return [Problem(prefix or "it", "", f"has {count:,} errors", "compare it with its schema")]
     return [_problem(item, model, prefix) for item in error.errors(include_url=False)]
 
 
@@ -19,12 +24,19 @@ def _problem(item: Any, model: type[BaseModel], prefix: str) -> Problem:
     if item["type"] == "extra_forbidden":
         known = fields_at(model, path[:-1])
         close = difflib.get_close_matches(path[-1], known, n=1, cutoff=0.5)
-        remedy = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(known)}"
+        others = f"known are {', '.join(known)}" if known else "leave it out"
+        remedy = f"did you mean {close[0]!r}?" if close else others
         return Problem(where, repr(item["input"]), "there is no such key", remedy)
     if item["type"] == "missing":
         return Problem(where, "", "is required and missing", f"add {where}=…")
     if item["type"] in ("too_short", "too_long"):
-        return Problem(where, repr(item["input"]), *_of_length(item["ctx"]))
+        return Problem(where, repr(item["input"]), *_of_length(item["ctx"], "entry", "entries"))
+    if item["type"] in ("string_too_short", "string_too_long"):
+        bounds = item["ctx"] | {"actual_length": len(item["input"])}
+        return Problem(where, repr(item["input"]), *_of_length(bounds, "character", "characters"))
+    if item["type"] in ("literal_error", "enum"):
+        remedy = f"give {item['ctx']['expected']}"
+        return Problem(where, repr(item["input"]), "there is no such value", remedy)
     rule = item["msg"].removeprefix("Value error, ").removeprefix("Input ")
     if item["type"] == "value_error":  # a sentence of ours, which may end with its remedy
         rule, _, remedy = rule.rpartition("; ") if "; " in rule else (rule, "", "")
@@ -32,17 +44,17 @@ def _problem(item: Any, model: type[BaseModel], prefix: str) -> Problem:
     return Problem(where, repr(item["input"]), rule, _remedy(item))
 
 
-def _of_length(bounds: Any) -> tuple[str, str]:
-    """What is asked of how many entries there are, and what to do."""
+def _of_length(bounds: Any, one: str, several: str) -> tuple[str, str]:
+    """What is asked of how many entries or characters there are, and what to do."""
     most, least = bounds.get("max_length"), bounds.get("min_length")
     actual, limit = bounds["actual_length"], least if most is None else most
-    entries = "entry" if limit == 1 else "entries"
+    things = one if limit == 1 else several
     if most is None:
         return (
-            f"must have at least {limit} {entries}, and has {actual}",
+            f"must have at least {limit} {things}, and has {actual}",
             f"add {limit - actual} or more",
         )
-    return f"must have at most {limit} {entries}, and has {actual}", f"leave {actual - limit} out"
+    return f"must have at most {limit} {things}, and has {actual}", f"leave {actual - limit} out"
 
 
 def _remedy(item: Any) -> str:
@@ -54,11 +66,17 @@ def _remedy(item: Any) -> str:
         ("le", "give {} or less"),
         ("lt", "give less than {}"),
         ("multiple_of", "give a multiple of {}"),
-        ("expected", "give one of {}"),
     ):
         if bound in bounds:
             return words.format(bounds[bound])
-    kinds = {"int": "a whole number", "float": "a number", "bool": "true or false", "string": "text"}
+    kinds = {
+        "int": "a whole number",
+        "float": "a number",
+        "bool": "true or false",
+        "string": "text",
+        "list": "a list",
+        "tuple": "a list",
+    }
     for kind, words in kinds.items():
         if item["type"].startswith(kind):
             return f"give {words}"
@@ -69,6 +87,8 @@ def fields_at(model: type[BaseModel], path: list[str]) -> list[str]:
     """The field names of the model that lies at a path of field names."""
     here: Any = model
     for part in path:
+        if part.isdecimal():  # a place in a list of them
+            continue
         field = here.model_fields.get(part) if _is_model(here) else None
         here = next(filter(_is_model, _types_of(field.annotation)), None) if field else None
     return sorted(_stated(*item) for item in here.model_fields.items()) if _is_model(here) else []

@@ -7,6 +7,7 @@ and the endpoint's schema then takes it as base64.
 import base64
 import binascii
 import io
+import mimetypes
 import wave
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -18,10 +19,13 @@ from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
 
+from genloom.errors import RequestError
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import ArrayLike, NDArray
 
+REMEDY = "send the file itself, in a form, or its bytes in base64"
 MAX_PIXELS = 64_000_000
 """The largest image that is decoded, in pixels: a small file may claim any size."""
 
@@ -48,8 +52,18 @@ class Sample(ABC):
         """
 
     def save(self, path: str | Path) -> Path:
-        """Write the sample to a file and return its path."""
+        """Write the sample to a file and return its path.
+
+        Raises:
+            RequestError: The name tells of another format.
+        """
         path = Path(path)
+        told = mimetypes.guess_type(path.name)[0]
+        if told and told.partition("/")[0] != "text" and path.suffix.lower() != self.suffix:
+            raise RequestError(
+                f"{path}: its name says {told}, and this is saved as {self.media_type}; "
+                f"name it {path.with_suffix(self.suffix).name}"
+            )
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(self.to_bytes())
         return path
@@ -74,13 +88,13 @@ class Sample(ABC):
         if isinstance(value, dict):
             data = value.get("data")  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType]
         if not isinstance(data, str):
-            raise ValueError(f"{cls.__name__} must be base64 data, or an object with the key 'data'")
+            raise ValueError(f"must be base64, or an object with it as 'data'; {REMEDY}")
         if data.startswith("data:"):
             data = data.partition(",")[2]
         try:
             raw = base64.b64decode(data, validate=True)
         except binascii.Error as error:
-            raise ValueError(f"{cls.__name__} holds invalid base64: {error}") from error
+            raise ValueError(f"is no base64; {REMEDY}") from error
         return cls.from_bytes(raw)
 
     @classmethod
@@ -191,7 +205,7 @@ class Image(Sample):
                 mode = "L" if grey else "RGBA" if alpha else "RGB"
                 return cls(np.asarray(picture if picture.mode == mode else picture.convert(mode)))
         except pil.UnidentifiedImageError as error:
-            raise ValueError("not a PNG, JPEG or WebP image") from error
+            raise ValueError("not a PNG, JPEG or WebP image; give such a file") from error
         except (OSError, SyntaxError, pil.DecompressionBombError) as error:
             raise ValueError(f"not a readable PNG, JPEG or WebP image: {error}") from error
 

@@ -464,3 +464,33 @@ def test_the_description_asks_for_the_key_where_one_is_set(client_of, drawer):
 
 def test_the_page_is_there(client):
     assert "swagger" in client.get("/docs").text
+
+
+@pytest.mark.parametrize(
+    ("path", "sent", "status"),
+    [
+        ("/v1/generate", b'{"prompts": [%s]}' % b",".join([b"[]"] * 3_000_000), 413),
+        ("/v1/generate/drawer", b'{"label": [%s]}' % b",".join([b'"\\","'] * 2_500_000), 413),
+        ("/v1/generate/drawer", b"{%s}" % b",".join(b'"k%d": 0' % n for n in range(400_000)), 422),
+        ("/v1/completions", b'{"model": "teller", "prompt": [%s""], "n": 256}' % (b'"",' * 400_000), 422),
+        ("/v1/embeddings", b'{"input": [%s""]}' % (b'"",' * 400_000), 422),
+        ("/v1/chat/completions", b'{"model": "teller", "messages": [%s]}' % b",".join([b"0"] * 400_000), 422),
+        ("/v1/images/generations", b'{"model": "drawer", "prompt": "\'%s"}' % (b"a" * 1_000_000), 422),
+    ],
+)  # fmt: skip
+def test_a_body_that_unfolds_to_much_is_refused_at_once(client_of, all_models, path, sent, status):
+    client = client_of(*all_models)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    began = time.monotonic()
+    answer = client.post(path, content=sent, headers={"Content-Type": "application/json"})
+    assert answer.status_code == status
+    assert len(error_of(answer)["message"]) < 1000
+    assert time.monotonic() - began < 3
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500_000
+
+
+def test_a_long_text_is_no_long_list(client_of, all_models):
+    start = 'She said: "no, no, no". ' * 200_000
+    answer = client_of(*all_models).post("/v1/generate/teller", json={"start": start})
+    assert answer.status_code == 422
+    assert f"must have at most 1000 characters, and has {len(start)}" in error_of(answer)["message"]

@@ -135,3 +135,25 @@ def test_each_model_has_a_path_of_its_own_in_the_description(all_models):
         "200", "400", "401", "403", "404", "405", "408", "413", "415", "422", "429", "500", "503", "504",
     }  # fmt: skip
     assert "/v1/generate/{model}" not in paths
+
+
+@pytest.mark.parametrize(
+    ("sent", "param", "message"),
+    [
+        ({"label": -1}, "label", "label = -1: should be greater than or equal to 0; give 0 or more"),
+        ({"label": 55}, None, "label = 55: the model knows 10 classes; give 0 to 9"),
+        ({"like": {}}, "like", "like = {}: must be base64, or an object with it as 'data'; "
+                               "send the file itself, in a form, or its bytes in base64"),
+        ({"lable": 5}, "lable", "lable = 5: there is no such key; did you mean 'label'?"),
+    ],
+)  # fmt: skip
+def test_a_fault_of_a_lone_prompt_names_no_place_in_a_list(client, sent, param, message):
+    error = client.post("/v1/generate/drawer", json=sent).json()["error"]
+    assert (error["param"], error["message"]) == (param, message)
+    listed = client.post("/v1/generate", json={"model": "drawer", "prompts": [sent]}).json()["error"]
+    assert listed["message"].startswith("prompts.0")
+
+
+def test_a_field_that_a_lone_prompt_lacks_is_told_as_it_is_written(client):
+    error = client.post("/v1/predict/brightness", json={}).json()["error"]
+    assert error["message"] == "image: is required and missing; add image=…"

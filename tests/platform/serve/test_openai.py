@@ -4,6 +4,7 @@ import base64
 import io
 import time
 
+import httpx
 import numpy as np
 import openai
 import pytest
@@ -24,6 +25,14 @@ PICTURE = genloom.Image(np.arange(48, dtype=np.uint8).reshape(4, 4, 3))
 def client(url):
     with openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0) as client:
         yield client
+
+
+def no_stream_is_left() -> bool:
+    """Whether all streams end soon: an end is told to the model, which then ends it."""
+    deadline = time.monotonic() + 10
+    while toys.Teller.open_streams and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return toys.Teller.open_streams == 0
 
 
 def picture(item) -> genloom.Image:
@@ -85,13 +94,7 @@ def test_a_caller_who_goes_ends_the_writing(client):
     next(iter(stream))
     assert toys.Teller.open_streams == 1
     stream.close()
-    deadline = time.monotonic() + 5
-    while toys.Teller.open_streams and time.monotonic() < deadline:
-        time.sleep(0.01)
-    deadline = time.monotonic() + 10  # its end is told to the model, which then ends it
-    while toys.Teller.open_streams and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert toys.Teller.open_streams == 0
+    assert no_stream_is_left()
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -102,7 +105,7 @@ def test_a_stop_word_ends_the_text_before_it(client, stream):
     events = list(answer) if stream else [answer]
     assert "".join(event.choices[0].text for event in events) == "one t"
     assert events[-1].choices[0].finish_reason == "stop"
-    assert toys.Teller.open_streams == 0
+    assert no_stream_is_left()
 
 
 def test_a_conversation_goes_on(client):
@@ -276,3 +279,76 @@ def test_the_built_in_text_model_streams_character_by_character():
             assert (len(whole.text), whole.finish_reason) == (30, "length")
             assert "".join(pieces) == whole.text
             assert [len(piece) for piece in pieces] == [1] * 30 + [0]
+
+
+@pytest.mark.parametrize(
+    ("path", "sent", "message"),
+    [
+        (
+            "completions",
+            {"prompt": {"a": 1}},
+            "prompt = {'a': 1}: must be a text, or a list of texts; give one of them",
+        ),
+        ("completions", {"prompt": ["a", 1]}, "prompt.1 = 1: should be a valid string; give text"),
+        (
+            "completions",
+            {"temperature": 7},
+            "temperature = 7.0: should be less than or equal to 2; give 2.0 or less",
+        ),
+        (
+            "completions",
+            {"top_p": 0.5},
+            "top_p = 0.5: the prompt of teller@4 has no such field; "
+            "leave it out or give 1, or use seed, start, max_chars, temperature",
+        ),
+        (
+            "completions",
+            {"prompt": ["a"] * 20, "n": 20},
+            "prompt and n ask for 400 answers: a request takes 1 to 256; send several requests",
+        ),
+        (
+            "chat/completions",
+            {"messages": [{"role": "tool", "content": "a"}]},
+            "messages.0.role = 'tool': there is no such value; give 'system', 'developer', 'user' or 'assistant'",
+        ),
+        (
+            "chat/completions",
+            {"messages": [{"role": "user", "content": [{"type": "audio"}]}]},
+            "messages.0.content = [{'type': 'audio'}]: part 0 is no text, and only text is read; leave it out",
+        ),
+        (
+            "chat/completions",
+            {"messages": [{"role": "user", "content": "a", "contents": 1}]},
+            "messages.0.contents = 1: there is no such key; did you mean 'content'?",
+        ),
+        (
+            "chat/completions",
+            {"model": None, "messages": [{"role": "user", "content": "a"}]},
+            "model is missing, and 2 generators of text are served; name one of counter, teller",
+        ),
+        (
+            "images/generations",
+            {"model": "drawer", "prompt": "label=33", "n": 3},
+            "label = 33: the model knows 10 classes; give 0 to 9",
+        ),
+        (
+            "images/generations",
+            {"model": "drawer", "response_format": "url"},
+            "response_format = 'url': there is no such value; give 'b64_json'",
+        ),
+        (
+            "images/edits",
+            {"model": "enlarger", "image": "hello"},
+            "image = 'hello': is no base64; send the file itself, in a form, or its bytes in base64",
+        ),
+        (
+            "audio/speech",
+            {"model": "speaker", "input": "a", "voice": "alloy"},
+            "voice = 'alloy': the prompt of speaker@5 has no such field; "
+            'leave it out or give "default", or use seed, text, speed',
+        ),
+    ],
+)
+def test_one_fault_is_one_sentence_about_what_was_sent(url, path, sent, message):
+    answer = httpx.post(f"{url}/v1/{path}", json={"model": "teller"} | sent)
+    assert (answer.status_code, answer.json()["error"]["message"]) == (422, message)

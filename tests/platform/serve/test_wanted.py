@@ -45,8 +45,12 @@ def test_a_file_says_it_short_or_in_full(file):
         ({"models": ["a"], "colour": 1}, "colour"),
         ({"models": ["a", "a"]}, "named twice"),
         ({"models": [{"model": "a", "replicas": "4-1"}]}, "fewest and the most"),
-        ({"models": [{"model": "a", "replicas": "many"}]}, "replicas"),
-        ({"models": [{"model": "a", "canary": {"version": "b@1"}}]}, "name a version of a"),
+        ({"models": [{"model": "a", "replicas": "many"}]}, "give it as in 2, 1-4 or 0-4"),
+        ({"models": [{"model": "a", "replicas": "-1"}]}, "give it as in 2, 1-4 or 0-4"),
+        (
+            {"models": [{"model": "a", "canary": {"version": "b@1"}}]},
+            "are versions of a; name one, as in a@7",
+        ),
         ({"models": [{"model": "a", "canary": {"version": "a@2", "share": "200%"}}]}, "share"),
         ({"models": [{"model": "a", "canary": {"version": "a@2", "share": "some%"}}]}, "share"),
         ({"models": [{"model": "a@1", "canary": {"version": "a@3"}}, "a@2"]}, "no canary or shadow"),
@@ -54,8 +58,9 @@ def test_a_file_says_it_short_or_in_full(file):
     ],
 )
 def test_what_is_wrong_is_told(values, said):
-    with pytest.raises(InvalidConfig, match=said):
+    with pytest.raises(InvalidConfig, match=said) as error:
         wanted.checked(values, "here")
+    assert len(error.value.problems) == 1
 
 
 def test_a_file_that_is_no_yaml_is_told(tmp_path):
@@ -109,8 +114,9 @@ def test_the_file_for_serve_deploy_says_the_same_and_holds_no_key(file):
     assert wanted.checked(args, "args").models == wanted.read(file).models
 
 
-def test_no_file_is_made_for_an_endpoint_that_would_be_open(file, monkeypatch):
+def test_no_file_is_made_for_an_endpoint_that_would_be_open(file, monkeypatch, tmp_path):
     monkeypatch.delenv(keys.VARIABLE, raising=False)
+    monkeypatch.setenv("GENLOOM_STORE", (tmp_path / "store").as_uri())  # it has no key
     open_to_all = wanted.read(file).model_copy(update={"host": "0.0.0.0"})
     with pytest.raises(RequestError, match=keys.VARIABLE):
         application.as_ray_serve(open_to_all, None)

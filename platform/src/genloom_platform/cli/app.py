@@ -38,10 +38,14 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-app.add_typer(data.app, name="data", help="Datasets: import, list, show.")
+app.add_typer(
+    data.app,
+    name="data",
+    help="Datasets: import, clean, augment, annotate, show, export.",
+)
 app.command("train")(train.train)
 app.command("finetune")(finetune.finetune)
-app.add_typer(runs.app, name="runs", help="Runs: list, show.")
+app.add_typer(runs.app, name="runs", help="Runs: list, show, logs, stop.")
 app.command("sweep")(sweep.sweep)
 app.add_typer(sweep.app, name="sweeps", help="Sweeps: list, show, report.")
 app.command("evaluate")(evaluate.evaluate)

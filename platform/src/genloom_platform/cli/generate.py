@@ -1,5 +1,6 @@
 """`genloom generate`."""
 
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -31,16 +32,19 @@ def generate(
     endpoint: Annotated[
         str | None, typer.Option(help="Ask the model that is served at this URL.", metavar="URL")
     ] = None,
-    key: Annotated[
-        str | None, typer.Option(envvar="GENLOOM_API_KEY", help="The endpoint's key.")
-    ] = None,
 ) -> None:
     """Ask a model for samples, here or at an endpoint.
 
     For example: genloom generate image-vae --count 40 --prompt label=0..9 --sheet digits.png
+
+    The key of an endpoint that asks for one stands in the environment's GENLOOM_API_KEY.
     """
     import genloom
 
+    if sheet and sheet.suffix.lower() != ".png":
+        raise RequestError(f"sheet = {sheet}: it is a PNG; name it {sheet.with_suffix('.png').name}")
+    # Not an option of the command line, which every user of a machine can read.
+    key = os.environ.get("GENLOOM_API_KEY")
     prompts = _prompts(prompt or [], count, seed)
     with console.status("generating"):
         source = genloom.connect(endpoint, key=key) if endpoint else genloom.connect()

@@ -22,9 +22,13 @@ def serve(
         typer.Argument(help="Models: name, name@version or name@alias.", metavar="MODEL …"),
     ] = None,
     host: Annotated[
-        str | None, typer.Option(help="The address to listen on; beyond loopback keys are asked for.")
+        str | None,
+        typer.Option(help="The address to listen on (127.0.0.1); beyond loopback keys are asked for."),
     ] = None,
-    port: Annotated[int | None, typer.Option(help="The port to listen on.", min=1, max=65535)] = None,
+    port: Annotated[
+        int | None,
+        typer.Option(help="The port to listen on (8000).", min=1, max=65535),
+    ] = None,
     tls_cert: Annotated[
         Path | None, typer.Option(help="Speak TLS with this certificate, a PEM file.", metavar="FILE")
     ] = None,
@@ -41,7 +45,7 @@ def serve(
     replicas: Annotated[
         str | None, typer.Option(help="Of each model: 2, 1-4 with load, 0-4 to zero when idle.")
     ] = None,
-    cpus: Annotated[float | None, typer.Option(help="CPUs of a replica.", min=0)] = None,
+    cpus: Annotated[float | None, typer.Option(help="CPUs of a replica (1).", min=0)] = None,
     gpus: Annotated[float | None, typer.Option(help="GPUs of a replica.", min=0)] = None,
     precision: Annotated[
         str | None,
@@ -53,7 +57,7 @@ def serve(
     canary: Annotated[
         str | None, typer.Option(help="A version on trial, as in image-vae@7.", metavar="MODEL")
     ] = None,
-    share: Annotated[str | None, typer.Option(help="Of the requests, to the canary: 5%.")] = None,
+    share: Annotated[str | None, typer.Option(help="Of the requests, to the canary (5%).")] = None,
     shadow: Annotated[
         str | None,
         typer.Option(help="A version that is asked too, its answers thrown away.", metavar="MODEL"),

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 import genloom
 from genloom import Prompt, Sample
+from genloom.asked import prompts_of
 from genloom.errors import PromptError
 from genloom.problems import problems_of
 from genloom_platform.models import aliases, archive, card, loading, removal, unpack
@@ -119,7 +120,7 @@ class ModelHandle:
         count: int = 1,
         **fields: Any,
     ) -> list[Sample]:
-        """Make samples in this process: one for each prompt, or `count` of the one that `fields` describe.
+        """Make samples in this process; the arguments are those of an endpoint's models.
 
         Raises:
             PromptError: A prompt that the model cannot answer.
@@ -129,7 +130,7 @@ class ModelHandle:
         generator = self.loaded.trainable
         if not isinstance(generator, genloom.Generator):
             raise PromptError(f"{self.name} is a predictor; it labels and makes no samples")
-        asked = prompts if prompts is not None else [fields] * count
+        asked = prompts_of(prompts, count, fields)
         checked = [check_prompt(generator, prompt, self.loaded.data) for prompt in asked]
         with torch.inference_mode():
             return list(generator.generate(self.loaded.module, checked)) if checked else []

@@ -158,27 +158,30 @@ def _add_routes(app: FastAPI, backend: Backend, catalog: Catalog, desk: Desk | N
     async def generate_one(request: Request, model: str) -> Response:
         """One sample of one prompt. The same seed gives the same sample."""
         card = catalog.find("generator", model)
-        return await _answer(
-            request, backend, card, [from_form(card, await read_fields(request))], desk
-        )
+        prompt = from_form(card, await read_fields(request))
+        return await _answer(request, backend, card, [prompt], desk, listed=False)
 
     @app.post("/v1/predict/{model}", tags=["models"], response_model=PredictAnswer)
     async def predict_one(request: Request, model: str) -> Response:
         """One prediction of one prompt."""
         card = catalog.find("predictor", model)
-        return await _answer(
-            request, backend, card, [from_form(card, await read_fields(request))], desk
-        )
+        prompt = from_form(card, await read_fields(request))
+        return await _answer(request, backend, card, [prompt], desk, listed=False)
 
     _ = healthz, models, model, generate, predict, generate_one, predict_one
 
 
 async def _answer(
-    request: Request, backend: Backend, card: Card, prompts: list[Any], desk: Desk | None
+    request: Request,
+    backend: Backend,
+    card: Card,
+    prompts: list[Any],
+    desk: Desk | None,
+    listed: bool = True,
 ) -> Response:
     """Ask a model, and answer with JSON, with a file, with pieces as they are made, or with a job."""
     if desk and job_routes.wanted(request):
-        return await job_routes.accept(request, desk, card, prompts)
+        return await job_routes.accept(request, desk, card, prompts, listed)
     stream, form = _wishes(request, card)
     if (stream or form) and len(prompts) != 1:
         message = (
@@ -186,9 +189,9 @@ async def _answer(
         )
         raise Refusal(422, "invalid_request", message, param="prompts")
     if stream:
-        begun = await begin(backend, card, prompts[0])
+        begun = await begin(backend, card, prompts[0], listed)
         return EventStream(_streamed(begun), begun)
-    answers = await ask(backend, card, prompts)
+    answers = await ask(backend, card, prompts, listed)
     if form:
         data = await asyncio.to_thread(files.written, answers[0]["sample"], form)
         return files.response(data, form, answers.model, answers[0]["seed"])

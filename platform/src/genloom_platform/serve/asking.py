@@ -55,24 +55,35 @@ class Backend(Protocol):
         ...
 
 
-async def ask(backend: Backend, card: Card, prompts: Sequence[Any]) -> Answers:
+async def ask(backend: Backend, card: Card, prompts: Sequence[Any], listed: bool = True) -> Answers:
     """One answer for each prompt, and the version that gave them.
+
+    Args:
+        backend: What answers.
+        card: The model.
+        prompts: As they came.
+        listed: Whether the caller sent a list of them, whose places it knows.
 
     Raises:
         Refusal: There is none.
     """
-    answers = await _within_time(card, prompts, backend.answer)
+    answers = await _within_time(card, prompts, backend.answer, listed)
     note(answers.model, 0)
     return answers
 
 
-async def settle(backend: Backend, card: Card, prompts: Sequence[Any]) -> list[Any]:
+async def settle(
+    backend: Backend, card: Card, prompts: Sequence[Any], listed: bool = True
+) -> list[Any]:
     """The prompts, checked, each with its seed, to be answered later; raises as `ask`."""
-    return await _within_time(card, prompts, backend.settle)
+    return await _within_time(card, prompts, backend.settle, listed)
 
 
 async def _within_time(
-    card: Card, prompts: Sequence[Any], asked: Callable[[str, Sequence[Any]], Awaitable[Answered]]
+    card: Card,
+    prompts: Sequence[Any],
+    asked: Callable[[str, Sequence[Any]], Awaitable[Answered]],
+    listed: bool,
 ) -> Answered:
     note(card.full_name, len(prompts))
     if not 1 <= len(prompts) <= MAX_PROMPTS:
@@ -83,19 +94,19 @@ async def _within_time(
         async with asyncio.timeout(ANSWER_TIMEOUT_S):
             return await asked(card.address, prompts)
     except (InvalidConfig, PromptError) as error:
-        raise from_prompts(error) from None
+        raise from_prompts(error, listed) from None
     except TimeoutError:
         raise _late(card) from None
 
 
-async def begin(backend: Backend, card: Card, prompt: Any) -> "Begun":
-    """Start a stream, as far as its first part.
+async def begin(backend: Backend, card: Card, prompt: Any, listed: bool = True) -> "Begun":
+    """Start a stream, as far as its first part; the arguments are those of `ask`.
 
     Raises:
         Refusal: There is none, told before the answer has begun.
     """
     note(card.full_name, 1)
-    parts = _parts(backend, card, prompt)
+    parts = _parts(backend, card, prompt, listed)
     begun = Begun(await anext(parts), parts)
     note(begun.model, 0)
     return begun
@@ -127,7 +138,9 @@ def _joined(pieces: list[Any]) -> list[Any]:
     return ["".join(pieces)] if pieces and all(isinstance(piece, str) for piece in pieces) else pieces
 
 
-async def _parts(backend: Backend, card: Card, prompt: Any) -> AsyncGenerator[dict[str, Any]]:
+async def _parts(
+    backend: Backend, card: Card, prompt: Any, listed: bool
+) -> AsyncGenerator[dict[str, Any]]:
     async with aclosing(backend.stream(card.address, prompt)) as parts:
         try:
             while True:
@@ -137,7 +150,7 @@ async def _parts(backend: Backend, card: Card, prompt: Any) -> AsyncGenerator[di
                     return
                 yield part
         except (InvalidConfig, PromptError) as error:
-            raise from_prompts(error) from None
+            raise from_prompts(error, listed) from None
         except TimeoutError:
             raise _late(card) from None
 

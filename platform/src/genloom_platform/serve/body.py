@@ -20,6 +20,8 @@ from genloom_platform.serve.errors import SERVER, Refusal
 
 MAX_BODY_BYTES = 32 << 20
 MAX_HELD_BYTES = 512 << 20
+MAX_VALUES = 500_000
+"""Values in the JSON of a body: as Python's objects, the smallest take thirty times the room of their text."""
 TIMEOUT_S = 60
 """How long a body may take to arrive."""
 MAX_PARTS = 300
@@ -68,7 +70,12 @@ class FormText(str):
     """A part of a form that is no file: what it means depends on the field that it is for."""
 
     def value(self) -> Any:
-        """It as JSON, where it is a number, a truth value, a list or an object; else the text."""
+        """It as JSON, where it is a number, a truth value, a list or an object; else the text.
+
+        Raises:
+            Refusal: It holds too many values.
+        """
+        _check_values(self.encode())
         try:
             return from_json(self, allow_inf_nan=False)
         except ValueError:
@@ -173,11 +180,26 @@ async def _collect(request: Request) -> bytes:
 
 
 def _json(body: bytes) -> Any:
+    _check_values(body)
     try:
         return from_json(body, allow_inf_nan=False)
     except ValueError as error:
         message = f"the body is no valid JSON: {error}; mend it there"
         raise Refusal(400, "invalid_json", message) from None
+
+
+def _check_values(body: bytes) -> None:
+    """Raise Refusal where a JSON text holds too many values: each but the first has a comma before it."""
+    if body.count(b",") < MAX_VALUES:
+        return
+    unescaped = body.replace(b"\\\\", b"").replace(b'\\"', b"")
+    # Outside of texts, in which commas mean nothing. So many texts are too many values themselves.
+    parts = unescaped.split(b'"', 4 * MAX_VALUES)
+    if len(parts) > 4 * MAX_VALUES or sum(part.count(b",") for part in parts[::2]) >= MAX_VALUES:
+        message = (
+            f"the body holds over {MAX_VALUES:,} values; send fewer prompts in it, or shorter lists"
+        )
+        raise Refusal(413, "body_too_large", message)
 
 
 async def _once(body: bytes) -> AsyncGenerator[bytes]:

@@ -68,7 +68,7 @@ class Catalog:
         """
         fitting = [each for each, card in self.of_kind("generator").items() if card.makes == makes]
         if name is None and len(fitting) != 1:
-            raise self._unnamed(f"generator of {makes}", fitting)
+            raise self._unnamed("generator", fitting, f" of {makes}")
         card = self.find("generator", name or fitting[0])
         if card.makes != makes:
             message = f"model = {name!r}: it makes {card.makes}, and this path asks for {makes}"
@@ -82,12 +82,12 @@ class Catalog:
             raise from_name(UnknownName("model", name[:MAX_SHOWN], self.cards))
         return by_name[name]
 
-    def _unnamed(self, kind: str, candidates: list[str]) -> Refusal:
+    def _unnamed(self, kind: Kind, candidates: list[str], of: str = "") -> Refusal:
         if not candidates:
-            message = f"no {kind} is served here; GET /v1/models lists what is"
+            message = f"no {kind}{of} is served here; GET /v1/models lists what is"
             return Refusal(404, "model_not_found", message)
         known = ", ".join(candidates)
-        message = f"model is missing, and {len(candidates)} {kind}s are served; name one of {known}"
+        message = f"model is missing, and {len(candidates)} {kind}s{of} are served; name one of {known}"
         return Refusal(422, "missing_model", message, param="model")
 
 

@@ -8,6 +8,7 @@ it never holds a traceback, a path or a class of the inside.
 """
 
 import http
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -22,6 +23,8 @@ SERVER = "server_error"
 PROBLEM_TYPE = "application/problem+json"
 MAX_PROBLEMS = 20
 """Problems that an answer lists; the rest are counted."""
+PLACE = re.compile(r"^prompts\.\d+(\.|: )")
+"""Of a prompt in a list, at the beginning of what is told."""
 MAX_SHOWN = 80
 """Characters of a wrong value that an answer repeats."""
 
@@ -103,10 +106,38 @@ class Refusal(GenloomError):
         return ErrorAnswer(error=self.body).model_dump()
 
 
-def from_prompts(error: InvalidConfig | PromptError) -> Refusal:
-    """Prompts that a model cannot answer: 422, naming the first one that is wrong."""
-    where = error.problems[0].where if isinstance(error, InvalidConfig) else "prompts"
-    return Refusal(422, "invalid_prompt", str(error), param=where)
+def from_prompts(error: InvalidConfig | PromptError, listed: bool = True) -> Refusal:
+    """Prompts that a model cannot answer: 422, naming the first one that is wrong.
+
+    Args:
+        error: What is wrong.
+        listed: Whether the caller sent a list; else no place in one is told, and nothing twice.
+    """
+    if isinstance(error, PromptError):
+        message = str(error) if listed else PLACE.sub("", str(error))
+        return Refusal(422, "invalid_prompt", message, param="prompts" if listed else None)
+    problems = error.problems
+    if not listed:
+        problems = tuple(dict.fromkeys(map(_of_its_own, problems)))
+    return Refusal(
+        422, "invalid_prompt", told(error.subject, problems), param=problems[0].where or None
+    )
+
+
+def _of_its_own(problem: Problem) -> Problem:
+    """A problem of a prompt in a list as that of a prompt alone."""
+    place = problem.where.split(".")[:2]
+    remedy = problem.remedy.removeprefix("add ").removeprefix(f"{'.'.join(place)}.")
+    if remedy != problem.remedy:
+        remedy = f"add {remedy}"
+    return replace(problem, where=".".join(problem.where.split(".")[2:]), remedy=remedy)
+
+
+def told(subject: str, problems: Sequence[Problem]) -> str:
+    """What is wrong with a request: one thing as a sentence, several as a list."""
+    if len(problems) > 1:
+        return str(InvalidConfig(subject, problems))
+    return str(problems[0]).removeprefix(": ")
 
 
 def from_name(error: UnknownName) -> Refusal:

@@ -1,5 +1,6 @@
 """Starting and stopping an endpoint: everything is checked first, then Ray Serve is given the models."""
 
+import errno
 import logging
 import socket
 import time
@@ -159,6 +160,10 @@ def check(host: str, port: int, store: Store | None = None) -> None:
         try:
             probe.bind(address)
         except OSError as error:
+            if error.errno == errno.EADDRNOTAVAIL:
+                raise RequestError(
+                    f"host = {host}: it is no address of this machine; give one of its own, or 0.0.0.0 for all"
+                ) from error
             raise RequestError(
                 f"port = {port}: cannot listen on {host}:{port} ({error.strerror}); "
                 f"choose another port, or end what uses it"

@@ -11,6 +11,7 @@ port: 8000
 tls: {cert: models.pem, key: models.key}
 """
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -60,14 +61,16 @@ class Replicas(Settings):
         if isinstance(value, int) and not isinstance(value, bool):
             return {"min": value, "max": value}
         if isinstance(value, str):
-            fewest, _, most = value.partition("-")
-            return {"min": fewest, "max": most or fewest}
+            words = re.fullmatch(r"([0-9]{1,6})(?:-([0-9]{1,6}))?", value)
+            if not words:
+                raise ValueError("is no number of processes; give it as in 2, 1-4 or 0-4")
+            return {"min": words[1], "max": words[2] or words[1]}
         return value
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
         if self.min > self.max:
-            raise ValueError("must be the fewest and the most, as in 1-4")
+            raise ValueError("must be the fewest and the most; give it as in 1-4")
         return self
 
 
@@ -132,7 +135,7 @@ class Served(Settings):
         for reference in self.references[1:]:
             if reference.partition("@")[0] != self.name or "@" not in reference:
                 raise ValueError(
-                    f"canary and shadow name a version of {self.name}, as in {self.name}@7"
+                    f"canary and shadow are versions of {self.name}; name one, as in {self.name}@7"
                 )
         return self
 
@@ -140,7 +143,7 @@ class Served(Settings):
 class Wanted(Settings):
     """All that an endpoint is to serve, and where."""
 
-    models: tuple[Served, ...] = Field(min_length=1)
+    models: tuple[Served, ...]
     host: str = "127.0.0.1"
     """The address to listen on; beyond loopback keys are asked for."""
     port: int = Field(default=8000, ge=1, le=65535)
@@ -160,6 +163,8 @@ class Wanted(Settings):
     @field_validator("models")
     @classmethod
     def _named_once(cls, models: tuple[Served, ...]) -> tuple[Served, ...]:
+        if not models:
+            raise ValueError("names none; name one or more")
         references = [model.model for model in models]
         names = [model.name for model in models]
         for model in models:

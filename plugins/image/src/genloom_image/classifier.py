@@ -11,7 +11,7 @@ from torch import Tensor, nn
 import genloom
 from genloom import ClassColumn, Example, ImageColumn, Label, Loss, PromptError, Row
 from genloom.augment import ImageAugment, mixup, one_hot
-from genloom_image.pictures import HIGH, LOW, Shape, shape_of
+from genloom_image.pictures import HIGH, KINDS, LOW, Shape, fitted, shape_of
 
 GROUPS = 4
 """Groups of feature maps that are normalised together; every width is a multiple of it."""
@@ -97,7 +97,8 @@ class ImageClassifier(genloom.Predictor):
 
     def prepare(self, row: Row, data: Data) -> Example:
         """Pixels of shape [channels, height, width], and the class where the row has one."""
-        image = self.augment(row["image"], row.rng) if row.training else row["image"]
+        image = fitted(row["image"], data.image.channels)
+        image = self.augment(image, row.rng) if row.training else image
         example: dict[str, Any] = {"image": image.to_chw(LOW, HIGH)}
         if "label" in row:
             example["label"] = int(row["label"])
@@ -123,11 +124,11 @@ class ImageClassifier(genloom.Predictor):
         return answers
 
     def check_prompt(self, prompt: Prompt, data: Data) -> None:
-        """Refuse a picture of another size or other channels than the dataset's."""
+        """Refuse a picture of another size than the dataset's, or with colours that this has not."""
         channels, height, width = shape_of(data.image)
         given = prompt.image.array.shape
-        if given != (height, width, channels):
+        if fitted(prompt.image, channels).array.shape != (height, width, channels):
             raise PromptError(
-                f"image has {given[1]}x{given[0]} pixels and {given[2]} channels: the model knows "
-                f"pictures of {width}x{height} and {channels}; resize or convert it to that"
+                f"image has {given[1]}x{given[0]} pixels {KINDS[given[2]]}: the model knows "
+                f"pictures of {width}x{height} {KINDS[channels]}; resize or convert it to that"
             )

@@ -10,7 +10,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from genloom import ClassColumn, Example, ImageColumn, PromptError, Row
+from genloom import ClassColumn, Example, Image, ImageColumn, PromptError, Row
 from genloom.errors import WrongDataset
 
 LOW, HIGH = -1.0, 1.0
@@ -20,6 +20,10 @@ MIN_SIDE = 8
 
 Shape = tuple[int, int, int]
 """Channels, height and width."""
+
+
+KINDS = {1: "in grey", 3: "in colour", 4: "in colour and opacity"}
+"""Channels in words."""
 
 
 class LabelPrompt(Protocol):
@@ -34,6 +38,23 @@ class LabelPrompt(Protocol):
     def label(self) -> int | None:
         """The class, or None for any."""
         ...
+
+
+def fitted(image: Image, channels: int) -> Image:
+    """A picture with so many channels, where it loses nothing by that; else as it is.
+
+    Many programs save grey pictures in colour, and opaque ones with their opacity.
+    """
+    array = image.array
+    if array.shape[2] == channels:
+        return image
+    if array.shape[2] == 4 and (array[:, :, 3] == 255).all():
+        array = array[:, :, :3]
+    if channels == 1 and array.shape[2] == 3 and (array == array[:, :, :1]).all():
+        array = array[:, :, :1]
+    elif channels == 3 and array.shape[2] == 1:
+        array = array.repeat(3, axis=2)
+    return Image(array)
 
 
 def shape_of(image: ImageColumn) -> Shape:

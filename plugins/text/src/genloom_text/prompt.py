@@ -19,8 +19,8 @@ class Continuation(genloom.Prompt):
     """The text to continue; the sample is what follows, without it. Empty to write from nothing."""
     max_chars: int = Field(default=256, ge=1, le=MAX_CHARS)
     """Characters to write. A passage has no end of its own, so the sample has this many."""
-    temperature: float = Field(default=1.0, ge=0.01, le=10)
-    """Below 1, likely characters become likelier; above 1, unlikely ones do."""
+    temperature: float = Field(default=1.0, ge=0, le=10)
+    """Below 1, likely characters become likelier, at 0 certain; above 1, unlikely ones become likelier."""
     top_p: float = Field(default=1.0, gt=0, le=1)
     """Draw from the likeliest characters that together have this probability (Holtzman et al. 2020)."""
 

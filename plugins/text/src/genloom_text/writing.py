@@ -20,6 +20,9 @@ GROUP = 16
 """Rows of a group. On a CPU a full one loses nothing by the rule; a prompt alone takes 1.1 to 2.5 times
 as long as a product of one row would. A power of two leaves no row over where a product is cut in tiles."""
 
+COLDEST = 1e-6
+"""The temperature that 0 stands for: the likeliest character has all the probability then."""
+
 
 class Writing(genloom.RunningBatch):
     """A group that is being written: each row a prompt, or nothing yet."""
@@ -66,7 +69,7 @@ class Writing(genloom.RunningBatch):
         top_p = _column({place: prompt.top_p for place, prompt in prompts.items()}, 1)
         # Without the unknown, which is the last; in float64, whose sums are closer to 1.
         known = self._logits[:, : self._model.vocabulary.unknown].cpu().double()
-        self._symbols = draw(torch.softmax(known / temperature, 1), top_p, uniform)
+        self._symbols = draw(torch.softmax(known / temperature.clamp(min=COLDEST), 1), top_p, uniform)
         drawn = self._symbols.tolist()
         pieces = {
             place: genloom.Piece(genloom.Text(characters[drawn[place]]), not self._uniform[place])

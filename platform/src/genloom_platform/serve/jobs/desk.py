@@ -52,7 +52,14 @@ class Desk:
         """Called with the id of a job that was cancelled."""
         self._turn = asyncio.Lock()
 
-    async def accept(self, caller: str, card: Card, prompts: Sequence[Any], key: str | None) -> State:
+    async def accept(
+        self,
+        caller: str,
+        card: Card,
+        prompts: Sequence[Any],
+        key: str | None,
+        listed: bool = True,
+    ) -> State:
         """Take a request that is to be answered later, after the model has checked it.
 
         Args:
@@ -60,6 +67,7 @@ class Desk:
             card: The model.
             prompts: As they came.
             key: The header Idempotency-Key, where one was sent: the same one gives the same job.
+            listed: See `asking.ask`.
 
         Raises:
             Refusal: The prompts or the key are wrong, or there are too many jobs.
@@ -73,7 +81,7 @@ class Desk:
             if known.digest != digest:
                 raise reused()
             return await self._state(known)
-        settled = await settle(self.backend, card, prompts)
+        settled = await settle(self.backend, card, prompts, listed)
         job = Job(
             id=name,
             endpoint=self.endpoint,

@@ -83,10 +83,13 @@ def wanted(request: Request) -> bool:
     return given == "true"
 
 
-async def accept(request: Request, desk: Desk, card: Card, prompts: Sequence[Any]) -> Response:
-    """Take a request as a job."""
+async def accept(
+    request: Request, desk: Desk, card: Card, prompts: Sequence[Any], listed: bool
+) -> Response:
+    """Take a request as a job; for `listed` see `asking.ask`."""
+    key = request.headers.get(HEADER)
     with _told_where_away():
-        state = await desk.accept(caller_of(request), card, prompts, request.headers.get(HEADER))
+        state = await desk.accept(caller_of(request), card, prompts, key, listed)
     told = _told(desk, state)
     return JSONResponse(told.model_dump(), 202, {"Location": f"{PATH}/{told.id}"})
 

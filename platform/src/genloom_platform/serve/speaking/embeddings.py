@@ -2,10 +2,9 @@
 
 import base64
 import struct
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from fastapi import FastAPI, Request, Response
-from pydantic import Field
 from pydantic_core import to_json
 
 from genloom_platform.serve.asking import Backend, ask
@@ -15,7 +14,14 @@ from genloom_platform.serve.errors import Refusal
 from genloom_platform.serve.fields import Takes
 from genloom_platform.serve.model import Card
 from genloom_platform.serve.speaking.answers import EmbeddingsAnswer
-from genloom_platform.serve.speaking.request import Asked, as_model, field_for, prompt_of
+from genloom_platform.serve.speaking.request import (
+    ONE_OR_MORE,
+    Asked,
+    as_model,
+    check_count,
+    field_for,
+    prompt_of,
+)
 
 TAKES: tuple[Takes, ...] = ("text", "image", "audio")
 
@@ -23,7 +29,7 @@ TAKES: tuple[Takes, ...] = ("text", "image", "audio")
 class EmbeddingsRequest(Asked):
     """What to find the features of."""
 
-    input: str | list[str] = Field(max_length=1 << 25)
+    input: Annotated[list[str], ONE_OR_MORE]
     """A text or several; for a model that takes pictures or sounds, each in base64 or as a data URL."""
     encoding_format: Literal["float", "base64"] | None = None
     """`float` where nothing is said; clients of OpenAI's ask for `base64` by themselves."""
@@ -37,10 +43,11 @@ def add_routes(app: FastAPI, backend: Backend, catalog: Catalog) -> None:
         """Find features."""
         asked = as_model(EmbeddingsRequest, await read_json(request))
         card = catalog.find("predictor", asked.model)
-        inputs = [asked.input] if isinstance(asked.input, str) else asked.input
+        inputs = asked.input
+        check_count("input", len(inputs))
         field = _field(card)
         rest = prompt_of(card, asked, {"input": None, "encoding_format": None})
-        answers = await ask(backend, card, [rest | {field: each} for each in inputs])
+        answers = await ask(backend, card, [rest | {field: each} for each in inputs], False)
         if answers[0]["kind"] != "embedding":
             message = (
                 f"model = {card.name!r}: it answers with a {answers[0]['kind']}, not with features"

@@ -117,7 +117,7 @@ async def _answer(
     own: dict[str, Any] = dict.fromkeys((*OWN, "prompt", "image"))
     form = files.named(asked.output_format or "png", card, "output_format")
     prompt = prompt_of(card, asked, own) | fields
-    answers = await ask(backend, card, repeated(prompt, asked.seed, asked.n))
+    answers = await ask(backend, card, repeated(prompt, asked.seed, asked.n), False)
     written = await asyncio.to_thread(lambda: [files.written(made["sample"], form) for made in answers])
     data = [
         {"b64_json": base64.b64encode(file).decode("ascii"), "seed": made["seed"]}

@@ -13,16 +13,16 @@ These are the rules:
 
 import shlex
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic_core import to_json
 
-from genloom.errors import InvalidConfig
 from genloom.problems import problems_of
 from genloom.prompt import MAX_SEED
 from genloom_platform.serve.asking import MAX_PROMPTS
 from genloom_platform.serve.body import FormText
-from genloom_platform.serve.errors import MAX_SHOWN, Refusal, listed
+from genloom_platform.serve.errors import MAX_SHOWN, Refusal, listed, told
 from genloom_platform.serve.fields import Takes
 from genloom_platform.serve.model import Card
 
@@ -59,8 +59,23 @@ NEUTRAL: Mapping[str, tuple[Any, ...]] = {
     "voice": ("", "default"),
 }
 """Values by which a client asks for what happens anyway; null is one everywhere."""
+MAX_WORDS_CHARS = 4096
+"""Of a text that stands for fields."""
 LENGTHS = ("max_completion_tokens", "max_tokens", "max_chars")
 """Each of them goes to the first of these that the prompt has."""
+
+
+def _listed(value: Any) -> Any:
+    """One text as a list of one."""
+    if isinstance(value, str):
+        return [value]
+    if isinstance(value, list):
+        return cast(list[Any], value)
+    raise ValueError("must be a text, or a list of texts; give one of them")
+
+
+ONE_OR_MORE = BeforeValidator(_listed, json_schema_input_type=str | list[str])
+"""For lists that may be one text: what is wrong is then told of one shape, and not of each."""
 
 
 class Asked(BaseModel):
@@ -91,7 +106,7 @@ def as_model(shape: type[Model], value: Any) -> Model:
         return shape.model_validate(value)
     except ValidationError as error:
         problems = listed(problems_of(error, shape))
-        message = str(InvalidConfig("the request", problems))
+        message = told("the request", problems)
         raise Refusal(422, "invalid_request", message, param=problems[0].where or None) from None
 
 
@@ -135,6 +150,16 @@ def prompt_of(card: Card, asked: Asked, own: Mapping[str, Any]) -> dict[str, Any
     return prompt
 
 
+def check_count(param: str, given: int, n: int | None = None) -> None:
+    """Raise Refusal where a request asks for too many answers, or for none: before its prompts are made."""
+    count = given * (n or 1)
+    if not 1 <= count <= MAX_PROMPTS:
+        asks = f"{param} asks for" if n is None else f"{param} and n ask for"
+        remedy = "send several requests" if count else "add one"
+        message = f"{asks} {count:,} answers: a request takes 1 to {MAX_PROMPTS}; {remedy}"
+        raise Refusal(422, "invalid_request", message, param=param)
+
+
 def repeated(prompt: dict[str, Any], seed: int | None, n: int | None) -> list[dict[str, Any]]:
     """`n` prompts that differ in their seeds."""
     if seed is None:
@@ -175,9 +200,10 @@ def field_for(card: Card, takes: Takes, param: str) -> str | None:
 def _words(card: Card, param: str, text: str) -> dict[str, Any]:
     """The fields that are written as words: `label=3`."""
     try:
-        words = shlex.split(text)
+        # Where it is longer it is no list of fields, and splitting it would take long.
+        words = shlex.split(text) if len(text) <= MAX_WORDS_CHARS else [""]
     except ValueError:
-        words = [text]
+        words = [""]
     if not all("=" in word for word in words):
         message = (
             f"{param} = {text[:MAX_SHOWN]!r}: {card.full_name} takes no text; send '', or fields "
@@ -199,9 +225,10 @@ def _size(value: Any) -> dict[str, int]:
 def _without_field(card: Card, name: str, value: Any) -> Refusal:
     shown = repr(value)
     shown = shown if len(shown) <= MAX_SHOWN else f"{shown[:MAX_SHOWN]}…"
+    neutral = f" or give {to_json(NEUTRAL[name][-1]).decode()}" if name in NEUTRAL else ""
     message = (
-        f"{name[:MAX_SHOWN]} = {shown}: the prompt of {card.full_name} has no such field; leave it out, or use "
-        f"{_known(card)}"
+        f"{name[:MAX_SHOWN]} = {shown}: the prompt of {card.full_name} has no such field; "
+        f"leave it out{neutral}, or use {_known(card)}"
     )
     return Refusal(422, "unsupported_parameter", message, param=name[:MAX_SHOWN])
 

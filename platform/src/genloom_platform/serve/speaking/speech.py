@@ -36,7 +36,7 @@ def add_routes(app: FastAPI, backend: Backend, catalog: Catalog) -> None:
         card = catalog.making("audio", asked.model)
         form = files.named(asked.response_format or "mp3", card, "response_format")
         own = {"input": text_fields(card, "input", asked.input), "response_format": None}
-        answers = await ask(backend, card, [prompt_of(card, asked, own)])
+        answers = await ask(backend, card, [prompt_of(card, asked, own)], False)
         data = await asyncio.to_thread(files.written, answers[0]["sample"], form)
         return files.response(data, form, answers.model, answers[0]["seed"])
 

@@ -3,28 +3,30 @@
 import secrets
 import time
 from collections.abc import AsyncGenerator
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 from fastapi import FastAPI, Request, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic_core import to_json
 
-from genloom_platform.serve.asking import MAX_PROMPTS, Backend, Begun, ask, begin
+from genloom_platform.serve.asking import Backend, Begun, ask, begin
 from genloom_platform.serve.body import read_json
 from genloom_platform.serve.catalog import Catalog
-from genloom_platform.serve.errors import Refusal
 from genloom_platform.serve.events import EventStream
 from genloom_platform.serve.model import Card
 from genloom_platform.serve.speaking.answers import ChatAnswer, CompletionAnswer
 from genloom_platform.serve.speaking.request import (
+    ONE_OR_MORE,
     Several,
     as_model,
+    check_count,
     prompt_of,
     repeated,
     text_fields,
 )
 from genloom_platform.serve.speaking.stopping import Stop
 
+Word = Annotated[str, Field(max_length=256)]
 OWN = ("stop", "stream", "stream_options")
 
 
@@ -45,8 +47,8 @@ class TextRequest(Several):
     stream: bool | None = None
     """Whether the text is sent while it is written, as server-sent events."""
     stream_options: StreamOptions | None = None
-    stop: str | list[str] | None = Field(default=None, max_length=64)
-    """The text ends before any of these."""
+    stop: Annotated[list[Word], Field(max_length=64), ONE_OR_MORE] | None = None
+    """The text ends before any of these; a model whose prompt has a field `stop` gets them as a list."""
     max_tokens: int | None = Field(default=None, ge=1)
     """How much to write at most, in the model's own units: characters, where its prompt has `max_chars`."""
     temperature: float | None = None
@@ -56,7 +58,7 @@ class TextRequest(Several):
 class CompletionRequest(TextRequest):
     """A text to go on with."""
 
-    prompt: str | list[str] = Field(default="", max_length=1 << 20)
+    prompt: Annotated[list[str], ONE_OR_MORE] = Field(default=[""])
     """The text, or several."""
 
 
@@ -69,20 +71,29 @@ class TextPart(BaseModel):
     text: str
 
 
+def _joined(content: Any) -> Any:
+    """The text of a message that comes in parts."""
+    if not isinstance(content, list):
+        return content
+    parts = cast(list[Any], content)
+    for index, part in enumerate(parts):
+        if not isinstance(part, dict) or part.get("type") != "text":
+            raise ValueError(f"part {index} is no text, and only text is read; leave it out")
+    try:
+        return "".join(TextPart.model_validate(part).text for part in parts)
+    except ValidationError:
+        raise ValueError('has a part of another shape; give {"type": "text", "text": "…"}') from None
+
+
 class Message(BaseModel):
     """One message of a conversation."""
 
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
     role: Literal["system", "developer", "user", "assistant"]
-    content: str | list[TextPart]
+    content: Annotated[str, BeforeValidator(_joined, json_schema_input_type=str | list[TextPart])]
+    """Parts of it are joined."""
     name: str | None = None
-
-    def text(self) -> str:
-        """Its content."""
-        if isinstance(self.content, str):
-            return self.content
-        return "".join(part.text for part in self.content)
 
 
 class ChatRequest(TextRequest):
@@ -103,16 +114,16 @@ def add_routes(app: FastAPI, backend: Backend, catalog: Catalog) -> None:
         """Go on with a text."""
         asked = as_model(CompletionRequest, await read_json(request))
         card = catalog.making("text", asked.model)
-        texts = [asked.prompt] if isinstance(asked.prompt, str) else asked.prompt
-        starts = [text_fields(card, "prompt", text) for text in texts]
-        return await _Writing(backend, card, asked, starts, texts, "prompt").answer()
+        check_count("prompt", len(asked.prompt), asked.n)
+        starts = [text_fields(card, "prompt", text) for text in asked.prompt]
+        return await _Writing(backend, card, asked, starts, asked.prompt, "prompt").answer()
 
     @app.post("/v1/chat/completions", tags=["openai"], response_model=ChatAnswer)
     async def chat_completions(request: Request) -> Response:
         """Go on with a conversation."""
         asked = as_model(ChatRequest, await read_json(request))
         card = catalog.making("text", asked.model)
-        text = "\n".join(message.text() for message in asked.messages)
+        text = "\n".join(message.content for message in asked.messages)
         if "messages" in card.fields:
             start = {"messages": [message.model_dump(exclude_none=True) for message in asked.messages]}
         else:
@@ -139,14 +150,9 @@ class _Writing:
         self.prompts = [
             prompt for start in starts for prompt in repeated(fields | start, asked.seed, asked.n)
         ]
-        if not 1 <= len(self.prompts) <= MAX_PROMPTS:
-            message = (
-                f"{param} and n ask for {len(self.prompts)} texts: a request takes 1 to {MAX_PROMPTS}"
-            )
-            raise Refusal(422, "invalid_request", f"{message}; ask for others in another", param=param)
         self.read = sum(map(len, texts))
-        stops = [asked.stop] if isinstance(asked.stop, str) else asked.stop or []
-        self.stops = [] if "stop" in card.fields else [each for each in stops if each]
+        stops = [] if "stop" in card.fields else asked.stop or []
+        self.stops = [each for each in stops if each]
         self.backend, self.card, self.asked = backend, card, asked
         self.chat = param == "messages"
         self.head: dict[str, Any] = {
@@ -164,9 +170,9 @@ class _Writing:
     async def answer(self) -> Response:
         """The answer, whole or as a stream."""
         if self.asked.stream:
-            begun = await begin(self.backend, self.card, self.prompts[0])
+            begun = await begin(self.backend, self.card, self.prompts[0], False)
             return EventStream(self._events(begun), begun)
-        answers = await ask(self.backend, self.card, self.prompts)
+        answers = await ask(self.backend, self.card, self.prompts, False)
         self._made_by(answers.model)
         choices: list[dict[str, Any]] = []
         for index, made in enumerate(answers):
@@ -187,7 +193,7 @@ class _Writing:
             self.head["object"] += ".chunk"
         written = 0
         for index, prompt in enumerate(self.prompts):
-            begun = first if index == 0 else await begin(self.backend, self.card, prompt)
+            begun = first if index == 0 else await begin(self.backend, self.card, prompt, False)
             self._made_by(begun.model)
             stop, length = Stop(self.stops), 0
             try:
