@@ -66,8 +66,12 @@ def connect(cpus: float = 0, *, dashboard: bool = False) -> None:
             ray.init(address=address, **quiet)
         else:
             slots = max(os.cpu_count() or 1, MIN_LOCAL_CPUS, int(cpus) + CPUS_FOR_DATA)
-            # Or Ray ends every process that has nothing to do, with all that it has imported.
-            system = {"num_workers_soft_limit": IDLE_PER_SLOT * slots}
+            system = {
+                # Or Ray ends every process that has nothing to do, with all that it has imported.
+                "num_workers_soft_limit": IDLE_PER_SLOT * slots,
+                # Ray would start processes and wait for them that it never uses: ours have an environment.
+                "prestart_worker_first_driver": False,
+            }
             ray.init(
                 num_cpus=slots,
                 include_dashboard=dashboard,
