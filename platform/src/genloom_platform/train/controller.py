@@ -61,8 +61,8 @@ class Trainer(TorchTrainer):
         # One starts an actor for datasets, of which this trainer is given none.
         unneeded: tuple[type[Any], ...] = (DatasetsCallback,)
         if ray.get_runtime_context().get_actor_id() is None:
-            # Another starts one that gives back what workers had reserved, as `free` does. A trial of a sweep keeps
-            # it: its process may be killed while the sweep goes on.
+            # Another starts one that gives back what workers had reserved, as `free` does. A trial of a sweep
+            # keeps it: its process may be killed while the sweep goes on.
             unneeded += (PlacementGroupCleanerCallback,)
         return [each for each in super()._create_default_callbacks() if not isinstance(each, unneeded)]
 
