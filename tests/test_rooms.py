@@ -58,6 +58,7 @@ def test_the_platform_imports_no_plugin_by_name(root):
     [
         "import genloom",
         "import genloom, genloom.testing, genloom.registry; genloom.registry.available()",
+        "from genloom_platform.models import registry; from genloom_platform.train import runs",
         "from genloom_platform.cli.app import app; from typer.main import get_command; get_command(app)",
     ],
 )

@@ -16,6 +16,7 @@ from manifests import named, overlay
 
 from genloom.errors import StoreError
 from genloom_platform.models import database
+from genloom_platform.models.registry import Registry
 from genloom_platform.store import Store
 
 START_TIMEOUT_S = 240
@@ -42,6 +43,7 @@ def server(tmp_path_factory):
         "MLFLOW_AUTH_CONFIG_PATH": str(folder / "basic_auth.ini"),
         "HOME": str(folder),
     }
+    _ = Registry(Store(folder.as_uri())).client  # makes the database sooner than MLflow would
     environment = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
     for variable in container["env"]:
         name, value = variable["name"], variable.get("value", "")

@@ -2,9 +2,9 @@
 
 import os
 import re
+import socket
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -32,13 +32,14 @@ def place(tmp_path_factory, root):
         "PYTHONPATH": str(packages),
     }
 
-    def run(*words, cwd=folder):
+    def run(*words):
         done = subprocess.run(
-            words, capture_output=True, text=True, env=environment, cwd=cwd, timeout=600
+            words, capture_output=True, text=True, env=environment, cwd=folder, timeout=600
         )
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
+    run.environment = environment
     run("genloom", "data", "import", "digits")
     return folder, packages, run
 
@@ -58,78 +59,89 @@ def test_the_five_lines_train_and_draw(readme, place):
     assert (folder / "three.png").stat().st_size > 50
 
 
-def test_the_plugin_is_listed_checked_trained_and_served(readme, place):
+@pytest.fixture(scope="module")
+def blobs(readme, place):
+    """The README's plugin, installed, checked and trained; what was said of it: the list, the training."""
     folder, packages, run = place
-    code = block(readme, "`src/acme_blobs.py`:", "python")
-    assert len([line for line in code.splitlines() if line.strip()]) <= 50
     (folder / "blobs" / "src").mkdir(parents=True)
-    (folder / "blobs/src/acme_blobs.py").write_text(code)
+    (folder / "blobs/src/acme_blobs.py").write_text(block(readme, "`src/acme_blobs.py`:", "python"))
     (folder / "blobs/pyproject.toml").write_text(block(readme, "`pyproject.toml`:", "toml"))
     pip_install(run, packages, folder / "blobs")
-    assert "acme-blobs" in run("genloom", "plugins", "list")
-    commands = block(readme, "`pyproject.toml`:", "sh")
-    lines = [
-        line.partition("#")[0].split() for line in commands.splitlines() if line.startswith("genloom")
-    ]
-    (check, train, serve) = lines
+    check, train, _ = commands(readme)
+    listed = run("genloom", "plugins", "list")
     run(*check)
-    assert "acme-blobs@1 is registered" in run(*train)
-    serve_and_ask(run, folder, serve[1:], "acme-blobs")
+    return listed, run(*(word.replace("steps=500", "steps=20") for word in train))
 
 
-def test_a_package_made_by_plugins_new_is_checked_trained_and_served(place):
+@pytest.fixture(scope="module")
+def pictures(place):
+    """What `plugins new` makes; the conformance kit looks at it in `platform/plugins/test_scaffold.py`."""
     folder, packages, run = place
     run("genloom", "plugins", "new", "my-pictures", "--kind", "image")
     pip_install(run, packages, folder / "my-pictures")
-    assert "my-pictures" in run("genloom", "plugins", "list")
-    run("genloom", "plugins", "check", "my-pictures")
-    assert "my-pictures@1" in run("genloom", "train", "my-pictures", "steps=20", "--data", "digits")
-    serve_and_ask(run, folder, ["serve", "my-pictures"], "my-pictures")
+    listed = run("genloom", "plugins", "list")
+    return listed, run("genloom", "train", "my-pictures", "steps=20", "--data", "digits")
 
 
-def test_a_strangers_vqvae_is_checked_trained_and_served(place, root):
-    folder, packages, run = place
+@pytest.fixture(scope="module")
+def vqvae(place, root):
+    """A stranger's package, whose loss changes buffers."""
+    _, packages, run = place
     pip_install(run, packages, root / "tests" / "plugins" / "vqvae")
     run("genloom", "plugins", "check", "acme-vqvae")
-    trained = run("genloom", "train", "acme-vqvae", "steps=40", "--data", "digits", "--workers", "2")
-    assert "acme-vqvae@1 is registered" in trained
-    serve_and_ask(run, folder, ["serve", "acme-vqvae"], "acme-vqvae")
+    return run("genloom", "train", "acme-vqvae", "steps=20", "--data", "digits", "--workers", "2")
+
+
+def test_the_plugin_is_listed_checked_and_trained(readme, blobs):
+    code = block(readme, "`src/acme_blobs.py`:", "python")
+    assert len([line for line in code.splitlines() if line.strip()]) <= 50
+    listed, trained = blobs
+    assert "acme-blobs" in listed
+    assert "acme-blobs@1 is registered" in trained
+
+
+def test_a_package_made_by_plugins_new_is_listed_and_trained(pictures):
+    listed, trained = pictures
+    assert "my-pictures" in listed
+    assert "my-pictures@1" in trained
+
+
+def test_a_strangers_vqvae_is_checked_and_trained(vqvae):
+    assert "acme-vqvae@1 is registered" in vqvae
+
+
+@pytest.mark.usefixtures("blobs", "pictures", "vqvae")
+def test_they_are_served_together_and_draw_as_on_this_machine(readme, place):
+    folder, _, run = place
+    *_, serve = commands(readme)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    url = f"http://127.0.0.1:{port}"
+    words = [*serve, "my-pictures", "acme-vqvae", "--port", str(port)]
+    server = subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=run.environment)
+    try:
+        assert url in server.stdout.readline()
+        for model in ("acme-blobs", "my-pictures", "acme-vqvae"):
+            ask = ["genloom", "generate", model, "--count", "2", "--seed", "1", "--out"]
+            run(*ask, "asked", "--endpoint", url)
+            run(*ask, "made")
+            made = sorted((folder / "made").glob(f"{model}-*"))
+            assert len(made) == 2
+            for picture in made:
+                assert (folder / "asked" / picture.name).read_bytes() == picture.read_bytes()
+    finally:
+        server.terminate()
+        server.wait(60)
+
+
+def commands(readme):
+    """What the README shows of a plugin's commands: check, train and serve."""
+    shown = block(readme, "`pyproject.toml`:", "sh").splitlines()
+    return [line.partition("#")[0].split() for line in shown if line.startswith("genloom")]
 
 
 def test_the_links_lead_somewhere(readme, root):
     prose = re.sub(r"```.*?```", "", readme, flags=re.DOTALL)
     for target in re.findall(r"\]\((?!http)([^)#]+)\)", prose):
         assert (root / target).exists(), target
-
-
-def serve_and_ask(run, folder: Path, words, model):
-    """Serve a model, ask it for two pictures by the command line, and stop."""
-    port = "8377"
-    environment = {**os.environ, "GENLOOM_STORE": (folder / "store").as_uri()}
-    environment["PYTHONPATH"] = str(folder / "packages")
-    server = subprocess.Popen(
-        ["genloom", *words, "--port", port], stdout=subprocess.PIPE, text=True, env=environment
-    )
-    try:
-        assert f"http://127.0.0.1:{port}" in server.stdout.readline()
-        url = f"http://127.0.0.1:{port}"
-        run(
-            "genloom",
-            "generate",
-            model,
-            "--endpoint",
-            url,
-            "--count",
-            "2",
-            "--seed",
-            "1",
-            "--out",
-            "asked",
-        )
-        run("genloom", "generate", model, "--count", "2", "--seed", "1", "--out", "made")
-        for picture in (folder / "made").glob(f"{model}-*"):
-            assert (folder / "asked" / picture.name).read_bytes() == picture.read_bytes()
-        assert len(list((folder / "made").glob(f"{model}-*"))) == 2
-    finally:
-        server.terminate()
-        server.wait(60)

@@ -12,6 +12,7 @@ from typing import Any
 
 from genloom.errors import GenloomError, RequestError
 from genloom_platform import tokens
+from genloom_platform.environment import holding
 
 CPUS_FOR_DATA = 1
 """CPUs that are left to the data stream; without any, it would wait for ever, in silence."""
@@ -56,25 +57,27 @@ def connect(cpus: float = 0, *, dashboard: bool = False) -> None:
         return
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     address = os.environ.get("RAY_ADDRESS")
-    # Workers import what this interpreter has, whatever folder they start in, and share its token.
-    told = _told_by_the_job()
-    carried = {name: value for name, value in environment().items() if name not in told}
-    quiet["runtime_env"] = {"env_vars": carried}
     polite_end = signal.getsignal(signal.SIGTERM)
     try:
+        # Workers import what this interpreter has, whatever folder they start in, and share its token.
         if address:
-            ray.init(address=address, **quiet)
+            told = _told_by_the_job()
+            carried = {name: value for name, value in environment().items() if name not in told}
+            ray.init(address=address, runtime_env={"env_vars": carried}, **quiet)
         else:
             slots = max(os.cpu_count() or 1, MIN_LOCAL_CPUS, int(cpus) + CPUS_FOR_DATA)
             # Or Ray ends every process that has nothing to do, with all that it has imported.
             system = {"num_workers_soft_limit": IDLE_PER_SLOT * slots}
-            ray.init(
-                num_cpus=slots,
-                include_dashboard=dashboard,
-                _node_ip_address="127.0.0.1",
-                _system_config=system,
-                **quiet,
-            )
+            # Inherited, and not a `runtime_env`: the processes with which Ray starts have none, and each worker
+            # that has one would start anew.
+            with holding(environment()):
+                ray.init(
+                    num_cpus=slots,
+                    include_dashboard=dashboard,
+                    _node_ip_address="127.0.0.1",
+                    _system_config=system,
+                    **quiet,
+                )
     except Exception as error:
         if type(error) is not Exception and not isinstance(error, RAYS_OWN):
             raise

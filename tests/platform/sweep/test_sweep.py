@@ -9,6 +9,7 @@ import pytest
 import genloom
 from genloom.errors import RequestError, UnknownName
 from genloom_platform.models.registry import Registry
+from genloom_platform.session import SweepHandle
 from genloom_platform.store import Store
 from genloom_platform.sweep import launch, records, report
 from genloom_platform.train import checkpoint, runs
@@ -224,45 +225,38 @@ def test_hyperband_pauses_trials_and_goes_on_with_the_better_ones_in_s3(s3, tmp_
 
 
 def test_a_metric_that_no_trial_reports_is_told_with_those_that_are(digits_store):
+    session = genloom.connect(digits_store.url)
     with pytest.raises(RequestError, match=r"no trial reports 'lsos'; .* reported: calls, loss, mark"):
-        swept(digits_store, "misjudged", metric="lsos", trials=3)
+        session.sweep(SWEEP, name="misjudged", metric="lsos", trials=3)
     assert records.status(digits_store, "misjudged").state == "failed"
 
 
-def test_trials_of_several_workers_are_stopped_and_leave_nothing_reserved(digits_store):
+def test_trials_of_several_workers_are_recovered_and_stopped_and_leave_nothing_reserved(digits_store):
     import ray
 
     def all_is_free():
         return ray.available_resources().get("CPU") == ray.cluster_resources()["CPU"]
 
     wait_until(all_is_free)
-    session = genloom.connect(digits_store.url)
-    run = RUN | {"scale": {"workers": 2}, "generator": {"name": "example-moody", "pace_s": 0.02}}
-    space = {"optimizer.lr": {"choice": [1e-2, 1e-5]}}
-    done = session.sweep(SWEEP | {"run": run, "space": space, "search": "grid"}, name="groups", scheduler="asha",
-                         trials=2)  # fmt: skip
+    killer = Killer(digits_store)
+    found, events = swept(
+        digits_store, "groups", search="grid", scheduler="asha", trials=2, on_change=killer,
+        space={"optimizer.lr": {"choice": [1e-2, 1e-5]}},
+        run=RUN | {"scale": {"workers": 2}, "generator": {"name": "example-moody", "pace_s": 0.05}},
+    )  # fmt: skip
+    done = SweepHandle(digits_store, found)
     assert [trial.state for trial in done.trials] == ["finished", "stopped"]
     assert [model.name for model in done.models] == [done.trials[0].model]
     assert done.trials[0].metrics["calls"] == 40
     assert done.report.endswith("sweeps/groups/report.html")
-    wait_until(all_is_free)
-
-
-def test_a_worker_of_a_trial_that_is_killed_is_recovered_as_in_any_training(digits_store):
-    killer = Killer(digits_store)
-    done, events = swept(
-        digits_store, "struck", trials=1, space={"optimizer.lr": {"choice": [1e-2]}}, on_change=killer,
-        run=RUN | {"scale": {"workers": 2}, "generator": {"name": "example-moody", "pace_s": 0.05}},
-    )  # fmt: skip
-    (trial,) = done.trials
     assert killer.killed
-    assert trial.state == "finished"
-    assert trial.failures == 0  # the trial's own course goes on: nothing for the sweep to try again
-    endings = [each.ending for each in runs.history(digits_store, trial.run)]
+    hit = found.trials[0]
+    assert hit.failures == 0  # the trial's own course goes on: nothing for the sweep to try again
+    endings = [each.ending for each in runs.history(digits_store, hit.run)]
     assert endings[:2] == ["worker died", "finished"]
-    assert trial.metrics["calls"] == 40
-    assert [look.step for look in trial.looks] == [10, 20, 30, 40]
+    assert [look.step for look in hit.looks] == [10, 20, 30, 40]
     assert not any("is tried again" in event for event in events)
+    wait_until(all_is_free)
 
 
 def wait_until(met, timeout_s=20):

@@ -19,7 +19,7 @@ from genloom_platform.data import manifest as manifests
 from genloom_platform.data.stream import Stream
 from genloom_platform.models.registry import Registry
 from genloom_platform.observe.display import details
-from genloom_platform.train import flops, launch, showing
+from genloom_platform.train import flops, launch, runs, showing
 from genloom_platform.train.progress import Report
 
 
@@ -114,9 +114,12 @@ def test_the_display_says_where_a_step_goes():
 
 @pytest.fixture(scope="module")
 def watched(digits_store, ray_cluster):
-    """A run with all that can be shown of it, what was said, and Prometheus's page while it ran."""
+    """A run with all that can be shown of it, what was said, and Prometheus's page while it ran.
+
+    It is stopped when its figures are on that page, which Ray renews every ten seconds.
+    """
     words = [
-        "data=digits", "steps=400", "global_batch=24", "scale.workers=2", "evaluate=false",
+        "data=digits", "steps=100000", "global_batch=24", "scale.workers=2", "evaluate=false",
         "samples.every=20", "samples.count=4", "profile=true",
     ]  # fmt: skip
     events, pages = [], []
@@ -126,6 +129,8 @@ def watched(digits_store, ray_cluster):
         (run,) = set(digits_store.names("runs")) - before
         if not pages or "ray_genloom_train_step{" not in "".join(_of(run, pages[-1])):
             pages.append(_prometheus())
+        elif report.step >= 40:
+            runs.ask_to_stop(digits_store, run)
 
     done = launch.train(
         digits_store, resolve(read_values("example-slow", words), digits_store),
@@ -151,7 +156,7 @@ def _prometheus():
 def test_samples_of_a_training_are_files_of_the_run_and_pictures_in_mlflow(watched, digits_store):
     done, events, _ = watched
     names = digits_store.names(f"runs/{done.run.name}/samples")
-    assert names == [f"{step:08d}.png" for step in range(20, 401, 20)]
+    assert names == [f"{step:08d}.png" for step in range(20, done.status.step, 20)]
     sheet = genloom.Image.from_bytes(digits_store.read(f"runs/{done.run.name}/samples/{names[0]}"))
     assert sheet.array.shape[2] == 3
     assert any("samples of step 20: file://" in event for event in events)

@@ -7,18 +7,16 @@ matrices. Merged, that product is added to the layer's weights, and the network 
 import re
 from collections import Counter
 from collections.abc import Collection, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
-from torch import nn
 
 from genloom.data import Facts
 from genloom_platform.models.finetune import Lora
 from genloom_platform.train.patterns import fits
 
-DEFAULT = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
-"""Layers that have an adapter where none are named."""
-POSSIBLE = (*DEFAULT, nn.Embedding)
+if TYPE_CHECKING:  # commands that only read of adapters need no torch, which takes seconds to import
+    from torch import nn
 
 
 class Adapter(Facts):
@@ -35,13 +33,16 @@ class Adapter(Facts):
     """Of the base version's weights."""
 
 
-def possible(model: nn.Module, without: Collection[str]) -> dict[str, nn.Module]:
+def possible(model: "nn.Module", without: Collection[str]) -> "dict[str, nn.Module]":
     """The layers that can have an adapter, by name.
 
     Args:
         model: The model.
         without: Parameters that train in full, by name; their layers have none.
     """
+    from torch import nn
+
+    kinds = (*_default(), nn.Embedding)
     uses = Counter(id(parameter) for _, parameter in model.named_parameters(remove_duplicate=False))
     attention = [
         name for name, each in model.named_modules() if isinstance(each, nn.MultiheadAttention)
@@ -53,7 +54,7 @@ def possible(model: nn.Module, without: Collection[str]) -> dict[str, nn.Module]
         # cannot take up a product when the two are merged.
         if (
             name
-            and isinstance(layer, POSSIBLE)
+            and isinstance(layer, kinds)
             and "weight" in own
             and own["weight"].requires_grad
             and uses[id(own["weight"])] == 1
@@ -65,15 +66,22 @@ def possible(model: nn.Module, without: Collection[str]) -> dict[str, nn.Module]
     return found
 
 
-def chosen(layers: dict[str, nn.Module], patterns: Collection[str]) -> tuple[str, ...]:
+def chosen(layers: "dict[str, nn.Module]", patterns: Collection[str]) -> tuple[str, ...]:
     """Which of the layers have an adapter, by name: those that a pattern fits, or all of the default kinds."""
     if not patterns:
-        return tuple(name for name, layer in layers.items() if isinstance(layer, DEFAULT))
+        return tuple(name for name, layer in layers.items() if isinstance(layer, _default()))
     return tuple(name for name in layers if any(fits(pattern, name) for pattern in patterns))
 
 
+def _default() -> "tuple[type[nn.Module], ...]":
+    """The kinds of layers that have an adapter where none are named."""
+    from torch import nn
+
+    return nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d
+
+
 def inject(
-    model: nn.Module, rank: int, alpha: float, targets: Collection[str], dropout: float = 0
+    model: "nn.Module", rank: int, alpha: float, targets: Collection[str], dropout: float = 0
 ) -> None:
     """Put adapters in the place of layers; at first they add nothing. All else is frozen."""
     from peft import LoraConfig, inject_adapter_in_model
@@ -89,12 +97,12 @@ def inject(
     inject_adapter_in_model(settings, model)
 
 
-def put_in(model: nn.Module, lora: Lora, targets: Collection[str]) -> None:
+def put_in(model: "nn.Module", lora: Lora, targets: Collection[str]) -> None:
     """The same, by a run's settings."""
     inject(model, lora.rank, lora.scale, targets, lora.dropout)
 
 
-def own_names(model: nn.Module) -> set[str]:
+def own_names(model: "nn.Module") -> set[str]:
     """The names of the adapters' own weights in a model's state."""
     return {
         f"{name}.{each}"
@@ -104,14 +112,14 @@ def own_names(model: nn.Module) -> set[str]:
     }
 
 
-def merge(model: nn.Module) -> None:
+def merge(model: "nn.Module") -> None:
     """Add the adapters' products to the weights, and take the adapters out."""
     for name, layer in list(_adapted(model)):
         layer.merge(safe_merge=True)
         model.set_submodule(name, layer.get_base_layer())
 
 
-def _adapted(model: nn.Module) -> Iterator[tuple[str, Any]]:
+def _adapted(model: "nn.Module") -> Iterator[tuple[str, Any]]:
     from peft.tuners.lora import LoraLayer
 
     for name, module in model.named_modules():

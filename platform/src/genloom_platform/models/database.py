@@ -5,11 +5,13 @@
 A file is looked at before MLflow is: MLflow would try a broken one again and again for minutes.
 """
 
+import contextlib
 import functools
 import json
 import os
 import re
 import sqlite3
+import tempfile
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -75,8 +77,8 @@ class Client:
 
         for name in ("mlflow", "alembic"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
-        if file:
-            file.parent.mkdir(parents=True, exist_ok=True)
+        if file and not file.exists():
+            _make(file)
         self._client: Any = MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
         self.search_registered_models(max_results=1)
         if file:
@@ -132,6 +134,24 @@ def experiment(client: Client, store: Store) -> str:
 def _file(uri: str) -> Path | None:
     """The file of a SQLite database."""
     return Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
+
+
+def _make(file: Path) -> None:
+    """Make a database as MLflow would, without waiting for the disk after each of its thousand steps."""
+    from mlflow.store.db import utils
+    from sqlalchemy import event
+
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".registry-", dir=file.parent) as folder:
+        draft = Path(folder) / file.name
+        engine = utils.create_sqlalchemy_engine(f"sqlite:///{draft}")
+        event.listen(engine, "connect", lambda made, _: made.execute("PRAGMA synchronous = OFF"))
+        utils._initialize_tables(engine)  # pyright: ignore[reportPrivateUsage]
+        engine.dispose()
+        with draft.open("rb") as made:
+            os.fsync(made.fileno())
+        with contextlib.suppress(FileExistsError):  # another process made it meanwhile
+            file.hardlink_to(draft)
 
 
 def _check(store: Store, file: Path, anew: bool) -> None:

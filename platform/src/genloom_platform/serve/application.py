@@ -36,7 +36,9 @@ def endpoint(asked: Wanted, shelf: Shelf, door: Door, said: Announcement | None)
         door: Whom it lets in.
         said: What is told of it in the store; nothing where None is given.
     """
-    return Gateway.bind(Address(asked.host, asked.port, asked.tls), door, said, Keeper.bind(asked, shelf, said))
+    return Gateway.bind(
+        Address(asked.host, asked.port, asked.tls), door, said, Keeper.bind(asked, shelf, said)
+    )
 
 
 def build(args: dict[str, Any]) -> Application:

@@ -1,16 +1,15 @@
 """Ray Tune at work: what it is given, and how it is ended. The next file to read is `trial.py`."""
 
-import os
 import tempfile
 import threading
-from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from ray import tune
 from ray.tune.search import Searcher
 
 from genloom.errors import GenloomError, InvalidConfig
+from genloom_platform import environment
 from genloom_platform.data import manifest as manifests
 from genloom_platform.sweep import records, room, schedulers
 from genloom_platform.sweep.plan import Plan
@@ -174,7 +173,7 @@ def _fit(tuner: tune.Tuner, watch: Watch, lost: Callable[[], bool]) -> None:
         finally:
             over.set()
 
-    with _environment(QUIET), interruptions() as pressed:
+    with environment.holding(QUIET), interruptions() as pressed:
         threading.Thread(target=fit, daemon=True).start()
         while not over.wait(POLL_S):
             if lost() and not watch.fault:
@@ -183,17 +182,3 @@ def _fit(tuner: tune.Tuner, watch: Watch, lost: Callable[[], bool]) -> None:
                 watch.interrupt()
     if failures and not watch.over:
         raise GenloomError(f"Ray Tune failed: {failures[0]}") from failures[0]
-
-
-@contextmanager
-def _environment(values: Mapping[str, str]) -> Generator[None]:
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value

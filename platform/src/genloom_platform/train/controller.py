@@ -8,6 +8,7 @@ import ray
 import ray.exceptions
 from ray.train.torch import TorchTrainer
 from ray.train.v2._internal.callbacks.datasets import DatasetsCallback
+from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
 from ray.util.placement_group import get_placement_group, placement_group_table, remove_placement_group
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -58,8 +59,12 @@ class Trainer(TorchTrainer):
 
     def _create_default_callbacks(self) -> list[Any]:
         # One starts an actor for datasets, of which this trainer is given none.
-        found = super()._create_default_callbacks()
-        return [each for each in found if not isinstance(each, DatasetsCallback)]
+        unneeded: tuple[type[Any], ...] = (DatasetsCallback,)
+        if ray.get_runtime_context().get_actor_id() is None:
+            # Another starts one that gives back what workers had reserved, as `free` does. A trial of a sweep
+            # keeps it: its process may be killed while the sweep goes on.
+            unneeded += (PlacementGroupCleanerCallback,)
+        return [each for each in super()._create_default_callbacks() if not isinstance(each, unneeded)]
 
     def _initialize_and_run_controller(self, **options: Any) -> Any:
         return ray.get(self._controller.run.remote(self._name, options))

@@ -5,13 +5,10 @@ That gives the same losses at every ZeRO stage, with double backward and with se
 and no generator has to know of DeepSpeed.
 """
 
-import importlib
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
-from unittest.mock import patch
 
-import deepspeed
 import numpy as np
 import torch
 import torch.distributed as dist
@@ -23,6 +20,7 @@ from genloom_platform.config import RunConfig
 from genloom_platform.train import optimizers, recompute
 from genloom_platform.train.average import Average
 from genloom_platform.train.bare import filled, outline
+from genloom_platform.train.engine_import import deepspeed
 from genloom_platform.train.failures import NonFiniteLoss
 from genloom_platform.train.holding import Held, held, refresh
 from genloom_platform.train.micro import scalar, seed_everything, split
@@ -36,14 +34,6 @@ from genloom_platform.train.sharding import (
     whole_weights,
 )
 from genloom_platform.train.snapshot import AVERAGE, REST, SCALER, WEIGHTS, Parts, State, state_of
-
-# DeepSpeed would compile a shared-memory all-reduce when it starts on a CPU: a minute and a compiler for what
-# only its inference calls. There is no setting for it.
-deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
-# It would also have torch compile its optimizer Muon, which no run of ours has, to see whether another is one:
-# 1.6 s of each process's start.
-with patch("deepspeed.runtime.compiler.compile", lambda: lambda function: function):
-    importlib.import_module("deepspeed.runtime.zero.muon.original_muon")
 
 
 class Engine:

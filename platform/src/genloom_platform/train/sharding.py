@@ -4,10 +4,10 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any
 
-from deepspeed.runtime import torch_autocast
 from torch import nn
 
 from genloom_platform.config import RunConfig
+from genloom_platform.train.engine_import import deepspeed
 
 HELD = -1
 """Stands among the modules that use a parameter, for DeepSpeed not to release it."""
@@ -48,8 +48,9 @@ def deepspeed_config(config: RunConfig, world: int, elements: int) -> dict[str, 
 
 def forget_autocast() -> None:
     """Let DeepSpeed forget that an engine before this one, in the same process, trained in another precision."""
-    torch_autocast.TORCH_AUTOCAST_INITIALIZED = False
-    torch_autocast.TORCH_AUTOCAST_DTYPE = None  # pyright: ignore[reportAttributeAccessIssue]
+    runtime: Any = deepspeed.runtime
+    autocast = runtime.torch_autocast
+    autocast.TORCH_AUTOCAST_INITIALIZED, autocast.TORCH_AUTOCAST_DTYPE = False, None
 
 
 @contextmanager
