@@ -129,14 +129,12 @@ def test_requests_that_come_while_a_batch_is_computed_share_the_next(http):
     """Also where they come far apart: a batch is closed when the model is free, not after a wait."""
     sizes: list[int] = []
 
-    def one(delay_s: float) -> None:
+    def one(delay_s: float, wait_s: float) -> None:
         time.sleep(delay_s)
-        sizes.append(int(generate(http, "counter", {"wait_s": 1.5})[0]))
+        sizes.append(int(generate(http, "counter", {"wait_s": wait_s})[0]))
 
-    callers = [
-        threading.Thread(target=one, args=(0 if index == 0 else 0.3 + index / 20,))
-        for index in range(17)
-    ]
+    pairs = [(0.0, 3.0), *((0.3 + index / 20, 0.1) for index in range(16))]
+    callers = [threading.Thread(target=one, args=pair) for pair in pairs]
     for caller in callers:
         caller.start()
     for caller in callers:

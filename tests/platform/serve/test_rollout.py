@@ -205,6 +205,22 @@ def test_a_killed_keeper_comes_back_and_goes_on(url, shelf):
     assert any("canary teller@3 is taken back" in text for _, text in launch.state().news)
 
 
+def test_a_killed_gateway_is_back_with_all_that_is_served(url):
+    with httpx.Client(base_url=url, trust_env=False, timeout=30) as client:
+        before = client.get("/v1/models").json()
+        processes("genloom:Gateway")[0].kill()
+        killed = time.monotonic()
+
+        def answers():
+            try:
+                return client.get("/v1/models").json() == before
+            except httpx.HTTPError:
+                return False
+
+        until(answers, "the gateway")
+        print(f"\nthe gateway was away for {time.monotonic() - killed:.1f} s")
+
+
 def test_a_model_that_nobody_asks_sleeps_and_wakes_when_somebody_does(url):
     until(lambda: not replicas("sleeper@1").get("RUNNING"), "asleep")
     load = Load(url)

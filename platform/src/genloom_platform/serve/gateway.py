@@ -14,7 +14,7 @@ from genloom_platform.serve.keyring import LOOK_S, Ring
 from genloom_platform.serve.listener import DRAIN_S, Address, Listener
 from genloom_platform.serve.meters import RequestMeters
 from genloom_platform.serve.presence import Announcement
-from genloom_platform.serve.replica import CAUSE, RayBackend
+from genloom_platform.serve.replica import CAUSE, HEALTH_S, RayBackend
 from genloom_platform.serve.seen import log_requests
 from genloom_platform.store import Store
 from genloom_platform.train.background import repeating
@@ -32,6 +32,7 @@ log = logging.getLogger("genloom.serve")
 @serve.deployment(
     ray_actor_options={"num_cpus": 0, "resources": {HEAD: 0.001}},
     max_constructor_retry_count=1,
+    health_check_period_s=HEALTH_S,
     graceful_shutdown_timeout_s=2 * DRAIN_S,
 )
 class Gateway:
