@@ -10,20 +10,18 @@ import yaml
 from jsonschema import ValidationError
 from manifests import OVERLAYS, ROOT, check, clusters, named, overlay, pods, render
 
+from genloom_platform.serve.application import as_ray_serve
+from genloom_platform.serve.wanted import checked
+
+KEY = "a-key-of-the-endpoint-that-is-long-enough"
 KUBERAY = {"RayCluster", "RayJob", "RayService"}
-APPLICATION = """\
-applications:
-  - name: shop
-    route_prefix: /
-    import_path: shop.app:build
-    args: {models: [image-vae@production]}
-"""
 
 
 @pytest.fixture
 def endpoints(tmp_path):
     """A kustomization that brings a file of `serve deploy`, as the README has it."""
-    (tmp_path / "serve.yaml").write_text(APPLICATION)
+    asked = {"models": ["image-vae@champion"], "host": "0.0.0.0", "store": "s3://acme/genloom"}
+    (tmp_path / "serve.yaml").write_text(as_ray_serve(checked(asked, "the test"), KEY))
     places = {"resources": "overlays/cpu", "components": "components/endpoints"}
     deploy = ROOT / "deploy/kubernetes"
     found = {key: [os.path.relpath(deploy / place, tmp_path)] for key, place in places.items()}
@@ -99,10 +97,22 @@ def test_a_wrong_field_of_endpoints_is_refused(endpoints, path):
 def test_endpoints_serve_what_the_file_says_by_rays_own_reader(endpoints):
     from ray.serve.schema import ServeDeploySchema
 
-    found = named(endpoints, "RayService")["spec"]["serveConfigV2"]
-    (application,) = ServeDeploySchema.model_validate(yaml.safe_load(found)).applications
-    assert application.import_path == "shop.app:build"
-    assert application.args == {"models": ["image-vae@production"]}
+    spec = named(endpoints, "RayService")["spec"]
+    found = ServeDeploySchema.model_validate(yaml.safe_load(spec["serveConfigV2"]))
+    (application,) = found.applications
+    assert application.import_path == "genloom_platform.serve.application:build"
+    assert application.args["models"] == [{"model": "image-vae@champion"}]
+    assert KEY not in spec["serveConfigV2"]
+    # The head listens itself, and callers have to reach it.
+    assert found.proxy_location == "Disabled"
+    assert spec["excludeHeadPodFromServeSvc"] is False
+
+
+def test_a_worker_is_ready_without_a_proxy_of_ray_serve(endpoints):
+    """KubeRay asks the workers of endpoints for one, where they say nothing of when they are ready."""
+    for group in named(endpoints, "RayService")["spec"]["rayClusterConfig"]["workerGroupSpecs"]:
+        (container,) = group["template"]["spec"]["containers"]
+        assert "local_raylet_healthz" in str(container["readinessProbe"]["exec"])
 
 
 def test_runs_and_endpoints_have_clusters_like_the_standing_one(endpoints):

@@ -341,7 +341,7 @@ def test_too_many_requests_at_once_are_refused(client, monkeypatch):
 
 def test_with_a_key_everything_but_health_and_the_page_asks_for_it(client_of, drawer):
     client = client_of(drawer, key=KEY)
-    for path in ("/healthz", "/docs", "/openapi.json"):
+    for path in ("/healthz", "/-/healthz", "/docs", "/openapi.json"):
         assert client.get(path).status_code == 200
     for method, path in (
         ("GET", "/v1/models"),

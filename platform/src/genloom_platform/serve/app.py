@@ -25,6 +25,7 @@ from pydantic import BaseModel, ConfigDict
 from pydantic_core import to_json
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
+from starlette.responses import PlainTextResponse
 
 from genloom_platform.serve import files, openapi
 from genloom_platform.serve.answers import GenerateAnswer, Health, ModelEntry, ModelList, PredictAnswer
@@ -34,7 +35,7 @@ from genloom_platform.serve.callers import Callers
 from genloom_platform.serve.catalog import ROUTES, Catalog, Kind
 from genloom_platform.serve.errors import Refusal, from_status
 from genloom_platform.serve.events import EventStream
-from genloom_platform.serve.guard import Guard
+from genloom_platform.serve.guard import KUBERAY_PATH, Guard
 from genloom_platform.serve.jobs import routes as job_routes
 from genloom_platform.serve.jobs.desk import Desk
 from genloom_platform.serve.jobs.runner import Runner
@@ -128,6 +129,10 @@ def _add_routes(app: FastAPI, backend: Backend, catalog: Catalog, desk: Desk | N
         """Whether the endpoint answers."""
         return Health()
 
+    @app.get(KUBERAY_PATH, include_in_schema=False)
+    async def kuberay() -> Response:
+        return PlainTextResponse("success")
+
     @app.get("/v1/models", tags=["models"])
     async def models() -> ModelList:
         """What is served here."""
@@ -168,7 +173,7 @@ def _add_routes(app: FastAPI, backend: Backend, catalog: Catalog, desk: Desk | N
         prompt = from_form(card, await read_fields(request))
         return await _answer(request, backend, card, [prompt], desk, listed=False)
 
-    _ = healthz, models, model, generate, predict, generate_one, predict_one
+    _ = healthz, kuberay, models, model, generate, predict, generate_one, predict_one
 
 
 async def _answer(

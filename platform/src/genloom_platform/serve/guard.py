@@ -17,7 +17,9 @@ from genloom_platform.serve.errors import SERVER, Refusal
 from genloom_platform.serve.keys import VARIABLE, is_loopback
 from genloom_platform.serve.seen import NO_ROUTE, notes_of, place_of
 
-OPEN_PATHS = frozenset({"/healthz", "/docs", "/openapi.json"})
+KUBERAY_PATH = "/-/healthz"
+"""What KubeRay asks the head for, as it would Ray Serve's proxy."""
+OPEN_PATHS = frozenset({"/healthz", KUBERAY_PATH, "/docs", "/openapi.json"})
 """What needs no key. Whatever is not listed does, so that a new route is closed until it is."""
 MAX_REQUESTS = 256
 """Requests at once; each may hold a body in memory."""

@@ -24,7 +24,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 HEADER = "X-Request-ID"
-QUIET_ROUTE = "/healthz"
+QUIET_ROUTES = ("/healthz", "/-/healthz")
 NO_ROUTE = "none"
 
 log = logging.getLogger("genloom.requests")
@@ -165,7 +165,7 @@ class Seen:
     def _tell(self, sight: Sight) -> None:
         if self._meters is not None:
             self._meters.ended(sight)
-        if sight.route != QUIET_ROUTE or sight.status != 200:
+        if sight.route not in QUIET_ROUTES or sight.status != 200:
             log.info("%s", json.dumps(asdict(sight)))
 
 
