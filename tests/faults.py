@@ -68,12 +68,9 @@ def _in_a_save(store, run):
     return bool(names) and not store.exists(f"{checkpoint.folder(run)}/{names[-1]}/manifest.json")
 
 
-def trained(store, generator, stage, plan, faults=(), steps=200, words=()):
-    """Train through some faults; returns the metrics by step, the run's attempts, and what was said of them.
-
-    A step that was done again must have given the same metrics; that is asserted here.
-    """
-    config = resolve(
+def a_run(store, generator, stage, plan, steps, words=()):
+    """The configuration of a run that faults may meet."""
+    return resolve(
         read_values(generator, [
             f"steps={steps}", "data=digits", "global_batch=24", "scale.workers=2", "log_every=5", "seed=3",
             "evaluate=false", f"checkpoint.every={EVERY}", "recovery.hung_s=15", f"plan={plan}",
@@ -81,6 +78,14 @@ def trained(store, generator, stage, plan, faults=(), steps=200, words=()):
             "deepspeed.zero_optimization.stage3_param_persistence_threshold=0", *words,
         ]), store,
     )  # fmt: skip
+
+
+def trained(store, generator, stage, plan, faults=(), steps=200, words=()):
+    """Train through some faults; returns the metrics by step, the run's attempts, and what was said of them.
+
+    A step that was done again must have given the same metrics; that is asserted here.
+    """
+    config = a_run(store, generator, stage, plan, steps, words)
     seen, events, waiting, names = {}, [], list(faults), []
 
     def on_report(report):

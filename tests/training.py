@@ -171,6 +171,17 @@ def validated(url, stages, settings=None):
 
 
 def _steps(url, stage, validation):
+    import torch.distributed as dist
+
+    config = run_config(stage, checkpoint=Checkpoints(every=4, keep=1), validation=validation)
+    config = config.model_copy(update={"generator": {"name": "example-moody"}, "steps": 12})
+    name = f"validated-{dist.get_world_size()}-{stage}-{validation is None}"
+    # Without validation the same rows are left out, so that the losses can be compared.
+    return list(reported(url, name, config, held_out=4).values())
+
+
+def reported(url, name, config, held_out=0):
+    """What rank 0 reports of a run that is trained as a worker trains it, but without Ray, by step."""
     from types import SimpleNamespace
 
     import torch.distributed as dist
@@ -179,19 +190,16 @@ def _steps(url, stage, validation):
     from genloom_platform.train.worker import Job, Rank
 
     rank, world = dist.get_rank(), dist.get_world_size()
-    config = run_config(stage, checkpoint=Checkpoints(every=4, keep=1), validation=validation)
-    config = config.model_copy(update={"generator": {"name": "example-moody"}, "steps": 12})
-    name = f"validated-{world}-{stage}-{validation is None}"
     job = Job(Store(url), name, config, "digits", None, 1, world, 0, release=False)
-    seen = []
+    seen = {}
 
     def report(news):
-        seen.extend(news.metrics)
+        first = news.step - len(news.metrics) + 1
+        seen.update(enumerate(news.metrics, first))
         return False
 
     def batches(stream, number):
-        # Without validation the same rows are left out, so that the losses can be compared.
-        return local_batches(replace(stream, held_out=4), number, 1000, rank, world)
+        return local_batches(replace(stream, held_out=held_out), number, 1000, rank, world)
 
     line = SimpleNamespace(
         report=report,

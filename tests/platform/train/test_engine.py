@@ -1,5 +1,8 @@
 """The engine: the same losses at every ZeRO stage, for any number of ranks, as in a plain torch loop."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from examples import Autoencoder, Pair, Penalised
@@ -102,3 +105,18 @@ def test_optimizers_compute_in_one_pass_where_torch_can(name, fused):
     optimizer.step()
     optimizers.place_counts(optimizer)
     assert weight.tolist() < [1, 1, 1]
+
+
+def test_a_worker_starts_without_mlflow_and_torchs_compiler():
+    code = """
+import sys, torch, genloom
+from genloom_platform.train import engine, optimizers
+for name in ("AdamW", "SGD", "RMSprop"):
+    optimizer, weight = optimizers.tried(genloom.Optimizer(name=name), 3)
+    optimizer.load_state_dict(optimizer.state_dict())
+    optimizer.zero_grad()
+    assert (weight < 0).all()
+print([name for name in ("mlflow", "torch._dynamo") if name in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.strip().endswith("[]"), done.stdout + done.stderr

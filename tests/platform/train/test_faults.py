@@ -4,8 +4,11 @@ import signal
 import threading
 import time
 
+import faults
 import pytest
 from faults import Fault, trained
+from ranks import on_ranks
+from training import reported
 
 from genloom.errors import RequestError, TrainingError
 from genloom_platform.config import read_values, resolve
@@ -20,13 +23,13 @@ pytestmark = pytest.mark.usefixtures("ray_cluster")
 def test_killed_and_stopped_workers_leave_no_trace_in_losses_and_rows(
     digits_store, tmp_path, generator, stage, moments
 ):
-    whole, once, _ = trained(digits_store, generator, stage, tmp_path, steps=120)
-    assert [attempt.ending for attempt in once] == ["finished"]
-    faults = [
+    config = faults.a_run(digits_store, generator, stage, tmp_path, steps=120)
+    whole = on_ranks(2, reported, digits_store.url, f"unbroken-{generator}", config)[0]
+    met = [
         Fault(30, moments[0], rank=1),
         Fault(70, moments[1], kind=signal.SIGSTOP if moments[1] == "now" else signal.SIGKILL),
     ]
-    seen, attempts, events = trained(digits_store, generator, stage, tmp_path, faults, steps=120)
+    seen, attempts, events = trained(digits_store, generator, stage, tmp_path, met, steps=120)
     assert seen == whole
     assert sorted(seen) == list(range(1, 121))
     second = "worker hung" if moments[1] == "now" else "worker died"
@@ -36,8 +39,8 @@ def test_killed_and_stopped_workers_leave_no_trace_in_losses_and_rows(
 
 
 def test_a_run_survives_the_actors_that_serve_it(digits_store, tmp_path):
-    faults = [Fault(30, "Inbox"), Fault(60, "Controller")]
-    seen, attempts, events = trained(digits_store, "example-struck", 1, tmp_path, faults, steps=80)
+    met = [Fault(30, "Inbox"), Fault(60, "Controller")]
+    seen, attempts, events = trained(digits_store, "example-struck", 1, tmp_path, met, steps=80)
     assert sorted(seen)[-1] == 80
     assert len(seen) >= 70  # reports that lay in the inbox died with it
     assert [attempt.ending for attempt in attempts] == ["worker died", "worker died", "finished"]

@@ -98,7 +98,9 @@ def main(file: str) -> None:
     sys.path[:] = job.path
     import torch.multiprocessing as mp
 
-    import_module("genloom_platform.train.loop")  # once for all workers, before they are forked
+    # Once for all workers, before they are forked; the second is for ZeRO-3.
+    for module in ("genloom_platform.train.loop", "torch._dynamo"):
+        import_module(module)
     groups: list[Any] = [
         mp.start_processes(_work, (world, job), world, join=False, start_method="fork")
         for world in WORLDS
