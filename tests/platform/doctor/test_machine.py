@@ -11,6 +11,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
+from genloom_platform import certificates
 from genloom_platform.doctor import gpus, machine, marks, nodes, packages, ports
 from genloom_platform.doctor.findings import Port
 from genloom_platform.store import Store
@@ -103,6 +104,22 @@ def test_a_token_is_one_that_its_owner_alone_can_read(
     assert found.well == (not words)
     assert words in found.remedy
     assert "t" * 32 not in found.seen
+
+
+def test_a_certificate_that_soon_counts_no_more_is_told(tmp_path, monkeypatch):
+    monkeypatch.delenv("RAY_USE_TLS", raising=False)
+    assert machine.certificate() == []
+    monkeypatch.setenv("RAY_USE_TLS", "1")
+    monkeypatch.setenv("RAY_TLS_SERVER_CERT", str(tmp_path / "cert.pem"))
+    (found,) = machine.certificate()
+    assert (found.well, "cannot be read" in found.seen) == (False, True)
+    certificates.make(tmp_path, ["10.0.0.5"])
+    (found,) = machine.certificate()
+    assert found.well
+    monkeypatch.setattr(machine, "SOON_DAYS", certificates.MACHINES_DAYS)
+    (found,) = machine.certificate()
+    assert not found.well
+    assert "genloom cluster down" in found.remedy
 
 
 def test_a_tracking_server_that_is_away_is_told(monkeypatch, tmp_path):
