@@ -31,7 +31,7 @@ WHOLE_S = 1.0
 
 def examine(cluster: Cluster) -> Report:
     """What is wrong with a cluster, by a job that looks at each of its machines; less, where none can run."""
-    found = [packages.python(), packages.packages()]
+    found = [packages.python(), packages.packages(client=True)]
     own = Seen(where=HERE, findings=(), versions=packages.versions())
     try:
         tokens.read(cluster.profile)

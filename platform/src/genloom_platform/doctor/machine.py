@@ -23,7 +23,13 @@ MAX_USED = 0.95
 def look() -> Seen:
     """This machine, as far as it can be told without a cluster; a client of clusters needs less."""
     if packages.is_client():
-        found = [packages.python(), packages.packages(), *packages.plugins(), processors(), token()]
+        found = [
+            packages.python(),
+            packages.packages(client=True),
+            *packages.plugins(),
+            processors(),
+            token(),
+        ]
         return Seen(where=HERE, findings=tuple(found), versions=packages.versions())
     seen = look_at_engines(MIN_SHARED_BYTES, tempfile.gettempdir())
     return seen.model_copy(update={"findings": (*seen.findings, store())})
@@ -38,8 +44,8 @@ def look_at_engines(shared_bytes: int, folder: str) -> Seen:
     """
     found, count, versions = gpus.look()
     findings = (
-        packages.python(), packages.packages(), *packages.plugins(), packages.compiler(), processors(), found,
-        shared_memory(shared_bytes), disk(folder), token(), *certificate(), tracking(),
+        packages.python(), packages.packages(client=False), *packages.plugins(), packages.compiler(),
+        processors(), found, shared_memory(shared_bytes), disk(folder), token(), *certificate(), tracking(),
     )  # fmt: skip
     return Seen(
         where=HERE, findings=findings, versions=packages.versions(), gpus=count, gpu_versions=versions
