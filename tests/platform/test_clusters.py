@@ -141,3 +141,21 @@ def test_the_machines_of_a_file_are_those_that_its_certificate_names(loaded, tmp
     assert certificates.addresses(loaded["onprem"].launch.file) == ["10.0.0.5", "10.0.0.6", "10.0.0.7"]
     with pytest.raises(RequestError, match="names no machines by head_ip and worker_ips"):
         certificates.addresses(loaded["aws"].launch.file)
+
+
+def test_up_makes_the_token_and_the_certificates_before_ray_brings_them_along(
+    root, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    profile = profiles.load(str(root / "clusters" / "onprem.yaml"))
+    ran = []
+
+    def run(argv):
+        assert (tmp_path / ".genloom" / "tokens" / "onprem").stat().st_mode & 0o777 == 0o600
+        config = yaml.safe_load(profile.launch.file.read_text())
+        assert all(Path(source).expanduser().exists() for source in config["file_mounts"].values())
+        ran.append(argv)
+
+    monkeypatch.setattr(launchers, "_run", run)
+    launchers.up(profile)
+    assert ran == [["ray", "up", "--yes", str(profile.launch.file)]]
