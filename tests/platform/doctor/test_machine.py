@@ -3,6 +3,7 @@
 import json
 import os
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -235,7 +236,22 @@ def test_metrics_are_for_the_cluster_and_not_for_strangers():
     metrics.shutdown()
 
 
-def test_a_port_that_speaks_something_else_is_counted():
+def test_a_port_that_speaks_tls_is_closed_where_it_asks_for_a_certificate_or_a_key(tmp_path):
+    certificates.make(tmp_path, ["127.0.0.1"])
+    for status, asks, kind in ((200, False, "open"), (401, False, "closed"), (200, True, "closed")):
+        server = Server(status)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(tmp_path / "cert.pem", tmp_path / "key.pem")
+        if asks:
+            context.load_verify_locations(tmp_path / "ca.pem")
+            context.verify_mode = ssl.CERT_REQUIRED
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        assert ports.knock("127.0.0.1", server.server_port).kind == kind
+        server.shutdown()
+
+
+def test_a_port_that_speaks_something_else_is_counted(monkeypatch):
+    monkeypatch.setattr(ports, "TIMEOUT_S", 0.2)
     silent = socket.create_server(("127.0.0.1", 0))
     port = Port(number=silent.getsockname()[1], process="/opt/ray/other")
     (found,) = ports.check("a", "127.0.0.1", [port], stranger=True)
