@@ -37,8 +37,8 @@ def is_loopback(address):
 
 
 @pytest.fixture(scope="module")
-def opened(lab):
-    """host → its ports that are bound to more than loopback."""
+def opened(lab, plain):
+    """host → its ports that are bound to more than loopback, those of workers that have trained among them."""
     return {
         host: sorted({port for address, port in sockets(host) if not is_loopback(address)})
         for host in lab.cluster

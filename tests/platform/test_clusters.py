@@ -2,13 +2,14 @@
 
 import re
 import subprocess
+from pathlib import Path
 
 import pytest
 import yaml
 from manifests import check, pods, render
 
 from genloom.errors import RequestError
-from genloom_platform import launchers, profiles
+from genloom_platform import certificates, launchers, profiles
 from genloom_platform.profiles import KubeRay, Machine, RayUp
 
 NAMES = ["aws", "kuberay", "local", "onprem"]
@@ -57,15 +58,25 @@ def test_rays_validation_would_refuse_a_key_that_it_does_not_know(loaded):
 
 def test_every_node_is_closed_and_has_the_token_and_the_store(ray_up):
     profile, config = ray_up
-    (mount,) = config["file_mounts"].items()
-    assert mount[0] == "~/.ray/auth_token"
+    mounts = dict(config["file_mounts"])
     assert profile.token_source.file.name == profile.name
-    assert str(mount[1]).endswith(f".genloom/tokens/{profile.name}")
+    assert str(mounts.pop("~/.ray/auth_token")).endswith(f".genloom/tokens/{profile.name}")
+    made = str(certificates.folder(profile.name))
+    assert bool(mounts) == profile.launch.tls
+    for place, source in mounts.items():
+        assert Path(source).expanduser().parent == Path(made)
+        assert place == f"~/.ray/tls/{Path(source).name}"
+        assert Path(source).name in (
+            "ca.pem",
+            "cert.pem",
+            "key.pem",
+        )  # the authority's key stays at home
     for commands in (config["head_start_ray_commands"], config["worker_start_ray_commands"]):
         (start,) = [each for each in commands if "ray start" in each]
         assert "RAY_AUTH_MODE=token" in start
         assert f"GENLOOM_STORE={profile.store}" in start
         assert "dashboard-host=0.0.0.0" not in start
+        assert ("RAY_USE_TLS=1" in start) == profile.launch.tls
         assert subprocess.run(["sh", "-n", "-c", start], capture_output=True).returncode == 0
 
 
@@ -124,3 +135,27 @@ def test_kubectl_that_is_missing_is_told(root, loaded, monkeypatch):
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(RequestError, match="needs kubectl, which is not installed here; install it"):
         launchers.up(loaded["kuberay"])
+
+
+def test_the_machines_of_a_file_are_those_that_its_certificate_names(loaded, tmp_path):
+    assert certificates.addresses(loaded["onprem"].launch.file) == ["10.0.0.5", "10.0.0.6", "10.0.0.7"]
+    with pytest.raises(RequestError, match="names no machines by head_ip and worker_ips"):
+        certificates.addresses(loaded["aws"].launch.file)
+
+
+def test_up_makes_the_token_and_the_certificates_before_ray_brings_them_along(
+    root, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    profile = profiles.load(str(root / "clusters" / "onprem.yaml"))
+    ran = []
+
+    def run(argv):
+        assert (tmp_path / ".genloom" / "tokens" / "onprem").stat().st_mode & 0o777 == 0o600
+        config = yaml.safe_load(profile.launch.file.read_text())
+        assert all(Path(source).expanduser().exists() for source in config["file_mounts"].values())
+        ran.append(argv)
+
+    monkeypatch.setattr(launchers, "_run", run)
+    launchers.up(profile)
+    assert ran == [["ray", "up", "--yes", str(profile.launch.file)]]

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from genloom.errors import ClusterError, RequestError
-from genloom_platform import cluster, tokens
+from genloom_platform import certificates, cluster, tokens
 from genloom_platform.jobs.reach import free_port
 from genloom_platform.profiles import KubeRay, Machine, Profile, RayUp
 
@@ -42,8 +42,10 @@ def up(profile: Profile) -> None:
         case Machine() as launch:
             tokens.make(_token_file(profile))
             _start(profile, launch)
-        case RayUp(file=file):
+        case RayUp(file=file, tls=tls):
             tokens.make(_token_file(profile))
+            if tls:
+                certificates.make(certificates.folder(profile.name), certificates.addresses(file))
             _run(["ray", "up", "--yes", str(file)])
         case KubeRay() as launch:
             _apply(profile, launch)

@@ -112,6 +112,9 @@ class RayUp(Settings):
     kind: Literal["ray"]
     file: Place
     """The cluster's file, in Ray's own format."""
+    tls: bool = False
+    """Whether the machines that the file names speak TLS with each other: `genloom cluster up` then makes the
+    certificates in ~/.genloom/tls/NAME, which the file brings to them."""
 
 
 class KubeRay(Settings):

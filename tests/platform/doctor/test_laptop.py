@@ -2,6 +2,7 @@
 
 import email.utils
 import json
+import ssl
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -9,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 import ray
 
-from genloom_platform import profiles
+from genloom_platform import certificates, profiles
 from genloom_platform.doctor import laptop
 from genloom_platform.doctor.findings import Port, Seen
 from genloom_platform.jobs.client import Cluster
@@ -113,6 +114,27 @@ def test_a_clock_that_is_far_from_the_clusters_is_told(looked_at, head):
     assert found.seen.endswith("s ahead of the cluster")
     assert float(found.seen.split()[0]) == pytest.approx(3600, abs=5)
     assert "clock" not in looked_at(head()[1])
+
+
+def test_a_cluster_behind_tls_is_reached_by_its_authority(looked_at, head, tmp_path):
+    made = tmp_path / "tls"
+    certificates.make(made, ["127.0.0.1"])
+    shown = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    shown.load_cert_chain(made / "cert.pem", made / "key.pem")
+    server, profile = head()
+    server.socket = shown.wrap_socket(server.socket, server_side=True)
+    profile = profile.replace("http:", "https:")
+    assert "reached" not in looked_at(f"{profile}ca: tls/ca.pem\n")
+    found = looked_at(profile)["reached"]
+    assert "is not trusted here" in found.seen
+    assert "as in ca: acme-ca.pem" in found.remedy
+    for text in ("no certificate", None):
+        if text:
+            (tmp_path / "other.pem").write_text(text)
+        else:
+            (tmp_path / "other.pem").unlink()
+        found = looked_at(f"{profile}ca: other.pem\n")["reached"]
+        assert "other.pem of the profile lab cannot be read" in found.seen
 
 
 def test_what_cannot_run_the_job_is_told_as_such(looked_at, head):

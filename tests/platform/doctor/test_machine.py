@@ -3,6 +3,7 @@
 import json
 import os
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -11,6 +12,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
+from genloom_platform import certificates
 from genloom_platform.doctor import gpus, machine, marks, nodes, packages, ports
 from genloom_platform.doctor.findings import Port
 from genloom_platform.store import Store
@@ -105,6 +107,22 @@ def test_a_token_is_one_that_its_owner_alone_can_read(
     assert "t" * 32 not in found.seen
 
 
+def test_a_certificate_that_soon_counts_no_more_is_told(tmp_path, monkeypatch):
+    monkeypatch.delenv("RAY_USE_TLS", raising=False)
+    assert machine.certificate() == []
+    monkeypatch.setenv("RAY_USE_TLS", "1")
+    monkeypatch.setenv("RAY_TLS_SERVER_CERT", str(tmp_path / "cert.pem"))
+    (found,) = machine.certificate()
+    assert (found.well, "cannot be read" in found.seen) == (False, True)
+    certificates.make(tmp_path, ["10.0.0.5"])
+    (found,) = machine.certificate()
+    assert found.well
+    monkeypatch.setattr(machine, "SOON_DAYS", certificates.MACHINES_DAYS)
+    (found,) = machine.certificate()
+    assert not found.well
+    assert "genloom cluster down" in found.remedy
+
+
 def test_a_tracking_server_that_is_away_is_told(monkeypatch, tmp_path):
     monkeypatch.setenv("GENLOOM_STORE", tmp_path.as_uri())
     monkeypatch.setenv("GENLOOM_TRACKING", "http://user:secret@127.0.0.1:9")
@@ -161,13 +179,16 @@ def test_a_store_in_s3_that_cannot_be_reached_is_told_at_once(monkeypatch):
 
 
 def test_a_client_of_clusters_is_well_without_engines(monkeypatch):
-    monkeypatch.setattr(packages, "_version", lambda name: "" if name in packages.ENGINES else "1")
+    without = set(packages.ENGINES)
+    monkeypatch.setattr(packages, "_version", lambda name: "" if name in without else "1")
     assert packages.is_client()
-    found = packages.packages()
-    assert found.well
-    assert "client of clusters" in found.seen
-    monkeypatch.setattr(packages, "_version", lambda name: "" if name == "mlflow" else "1")
-    assert packages.packages().remedy == "pip install mlflow"
+    assert "client of clusters" in packages.packages(client=True).seen
+    without.discard("torch")  # a plugin has brought it
+    assert packages.is_client()
+    without -= {"pyarrow", "deepspeed"}
+    assert not packages.is_client()
+    assert packages.packages(client=True).well
+    assert packages.packages(client=False).remedy == "pip install mlflow"
 
 
 class Server(HTTPServer):
@@ -215,7 +236,22 @@ def test_metrics_are_for_the_cluster_and_not_for_strangers():
     metrics.shutdown()
 
 
-def test_a_port_that_speaks_something_else_is_counted():
+def test_a_port_that_speaks_tls_is_closed_where_it_asks_for_a_certificate_or_a_key(tmp_path):
+    certificates.make(tmp_path, ["127.0.0.1"])
+    for status, asks, kind in ((200, False, "open"), (401, False, "closed"), (200, True, "closed")):
+        server = Server(status)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(tmp_path / "cert.pem", tmp_path / "key.pem")
+        if asks:
+            context.load_verify_locations(tmp_path / "ca.pem")
+            context.verify_mode = ssl.CERT_REQUIRED
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        assert ports.knock("127.0.0.1", server.server_port).kind == kind
+        server.shutdown()
+
+
+def test_a_port_that_speaks_something_else_is_counted(monkeypatch):
+    monkeypatch.setattr(ports, "TIMEOUT_S", 0.2)
     silent = socket.create_server(("127.0.0.1", 0))
     port = Port(number=silent.getsockname()[1], process="/opt/ray/other")
     (found,) = ports.check("a", "127.0.0.1", [port], stranger=True)

@@ -10,12 +10,15 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 from packaging.requirements import Requirement
+from typer.testing import CliRunner
 
 import genloom
 from genloom.errors import ClusterError, InvalidConfig, RequestError, UnknownName
 from genloom_platform import profiles
+from genloom_platform.cli.app import app
 from genloom_platform.jobs import origin, submit, travel
 from genloom_platform.jobs.client import Cluster
+from genloom_platform.jobs.job import Job
 from genloom_platform.jobs.reach import tunnel
 
 ENGINES = [
@@ -132,6 +135,41 @@ def test_what_answers_and_is_no_cluster_is_told(home, lab, server):
     answers["/api/version"] = json.dumps({"ray_version": "2.31.0"}).encode()
     with pytest.raises(RequestError, match=r"runs Ray 2.31.0 and this machine has 2.*pip install"):
         Cluster(there).connect()
+
+
+def test_a_cluster_that_is_not_named_right_is_told_by_every_command(lab):
+    for words in (
+        ["submit", "--cluster", "lap", "--", "train", "image-vae"],
+        ["jobs", "logs", "vae-1", "--cluster", "lap"],
+        ["cluster", "status", "lap"],
+        ["doctor", "--cluster", "lap"],
+    ):
+        done = CliRunner().invoke(app, words)
+        assert isinstance(done.exception, UnknownName), words
+        assert "there is no cluster 'lap'; did you mean 'lab'?" in str(done.exception)
+
+
+def test_the_log_of_a_job_whose_machine_is_gone_is_told_with_where_its_run_is(home, lab, server):
+    import ray
+
+    url, answers = server
+    answers["/api/version"] = json.dumps({"ray_version": ray.__version__}).encode()
+    lost = {
+        "type": "SUBMISSION", "submission_id": "vae-1", "status": "FAILED", "entrypoint": "genloom train",
+        "message": "Job supervisor actor died", "error_type": "JOB_SUPERVISOR_ACTOR_DIED",
+    }  # fmt: skip
+    answers["/api/jobs/"] = json.dumps([lost]).encode()
+    answers["/api/jobs/vae-1/logs"] = json.dumps({"logs": ""}).encode()
+    cluster = Cluster(lab.model_copy(update={"address": url}))
+    with pytest.raises(
+        RequestError,
+        match=r"log of the job vae-1 is gone .*supervisor actor died; .*genloom runs logs RUN",
+    ):
+        list(Job(cluster, "vae-1").logs())
+    with pytest.raises(RequestError, match=r"vae-1 has ended already: it failed .*nothing to stop"):
+        Job(cluster, "vae-1").stop()
+    with pytest.raises(UnknownName, match="cluster that was started anew has forgotten its jobs"):
+        list(Job(cluster, "other").logs())
 
 
 def test_ray_address_does_not_move_a_cluster(home, lab, server, monkeypatch):

@@ -4,6 +4,7 @@ import jobs_plugin
 import pytest
 
 from genloom.errors import RequestError
+from genloom_platform import certificates
 from genloom_platform.jobs import travel
 
 
@@ -66,3 +67,17 @@ def test_what_is_too_large_to_travel_is_named(home):
         travel.pack(["train", "acme-dots"], home, plugin, 1000),
     ):
         pass
+
+
+def test_a_private_key_does_not_travel(home):
+    certificates.make(home / "tls", ["127.0.0.1"])
+    words = ["serve", "image-vae", "--tls-cert", "tls/cert.pem", "--tls-key", "tls/key.pem"]
+    with (
+        pytest.raises(
+            RequestError, match=r"tls/key.pem holds a private key.*the path that it has there"
+        ),
+        travel.pack(words, home, None, 10**6),
+    ):
+        pass
+    with travel.pack(words[:4], home, None, 10**6) as luggage:
+        assert (luggage.files / "tls" / "cert.pem").exists()

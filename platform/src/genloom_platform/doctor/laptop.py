@@ -3,6 +3,7 @@
 import email.utils
 import socket
 import time
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from pydantic import ValidationError
@@ -14,6 +15,9 @@ from genloom_platform.doctor.findings import HERE, Finding, Report, Seen, findin
 from genloom_platform.jobs.client import Cluster
 from genloom_platform.jobs.submit import new_id, submit
 from genloom_platform.profiles import LOOPBACK, Profile
+
+if TYPE_CHECKING:
+    import requests
 
 JOB_S = 420
 """How long the job may take that looks at all machines."""
@@ -31,7 +35,7 @@ WHOLE_S = 1.0
 
 def examine(cluster: Cluster) -> Report:
     """What is wrong with a cluster, by a job that looks at each of its machines; less, where none can run."""
-    found = [packages.python(), packages.packages()]
+    found = [packages.python(), packages.packages(client=True)]
     own = Seen(where=HERE, findings=(), versions=packages.versions())
     try:
         tokens.read(cluster.profile)
@@ -40,9 +44,9 @@ def examine(cluster: Cluster) -> Report:
     found.append(finding("token", True, f"in {_source(cluster.profile)}", ""))
     try:
         cluster.connect()
+        found += [reached(cluster), closed(cluster), clock(cluster)]
     except GenloomError as error:
         return report([*found, of_error("reached", error)], [own])
-    found += [reached(cluster), closed(cluster), clock(cluster)]
     try:
         there = _ask(cluster)
     except (GenloomError, TimeoutError, RuntimeError) as error:  # Ray's client has RuntimeError for all
@@ -86,15 +90,10 @@ def reached(cluster: Cluster) -> Finding:
 
 def closed(cluster: Cluster) -> Finding:
     """Whether the job server refuses who shows no token, or a wrong one."""
-    import requests
-
-    verify = str(cluster.profile.ca) if cluster.profile.ca else True
-    url = f"{cluster.client.get_address()}{ASKED}"
-    answers = {
-        what: requests.get(url, headers=headers, verify=verify, timeout=TIMEOUT_S).status_code
-        for what, headers in (("no token", {}), ("a wrong token", {"Authorization": f"Bearer {WRONG}"}))
-    }
+    shown = {"no token": {}, "a wrong token": {"Authorization": f"Bearer {WRONG}"}}
+    answers = {what: _get(cluster, headers).status_code for what, headers in shown.items()}
     wrong = [f"{what} ({status})" for what, status in answers.items() if status not in CLOSED]
+    url = f"{cluster.client.get_address()}{ASKED}"
     if wrong:
         remedy = (
             "set RAY_AUTH_MODE=token before ray start, on every machine, and start the cluster anew"
@@ -106,12 +105,24 @@ def closed(cluster: Cluster) -> Finding:
 def clock(cluster: Cluster) -> Finding:
     """How far this machine's clock is from the one that answers, which tells whole seconds."""
     before = time.time()
-    told = cluster.client._do_request("GET", "/api/version").headers.get("Date")
+    told = _get(cluster, {}).headers.get("Date")
     after = time.time()
     if not told:
         return finding("clock", True, "the cluster does not tell its time", "")
     there = email.utils.parsedate_to_datetime(told).timestamp() + WHOLE_S / 2
     return clocks.skew("the cluster", (before + after) / 2 - there, (after - before + WHOLE_S) / 2)
+
+
+def _get(cluster: Cluster, headers: dict[str, str]) -> "requests.Response":
+    """What the job server answers to one who shows these headers alone."""
+    import requests
+
+    verify = str(cluster.profile.ca) if cluster.profile.ca else True
+    url = f"{cluster.client.get_address()}{ASKED}"
+    try:
+        return requests.get(url, headers=headers, verify=verify, timeout=TIMEOUT_S)
+    except requests.RequestException as error:
+        raise ClusterError(f"{url} answered, and does no more: {error}; try again") from error
 
 
 def _ask(cluster: Cluster) -> Report:

@@ -1,5 +1,6 @@
 """What a machine sees of itself: the same checks on this machine, and on every machine of a cluster."""
 
+import datetime
 import os
 import shutil
 import tempfile
@@ -13,6 +14,8 @@ from genloom_platform.units import size
 SHARED = "/dev/shm"  # noqa: S108
 MIN_SHARED_BYTES = 1 << 30
 MIN_FREE_BYTES = 5 << 30
+SOON_DAYS = 14
+"""A certificate that counts for less is told."""
 MAX_USED = 0.95
 """Of a disk; beyond, Ray makes no more objects there (`local_fs_capacity_threshold`)."""
 
@@ -20,7 +23,13 @@ MAX_USED = 0.95
 def look() -> Seen:
     """This machine, as far as it can be told without a cluster; a client of clusters needs less."""
     if packages.is_client():
-        found = [packages.python(), packages.packages(), *packages.plugins(), processors(), token()]
+        found = [
+            packages.python(),
+            packages.packages(client=True),
+            *packages.plugins(),
+            processors(),
+            token(),
+        ]
         return Seen(where=HERE, findings=tuple(found), versions=packages.versions())
     seen = look_at_engines(MIN_SHARED_BYTES, tempfile.gettempdir())
     return seen.model_copy(update={"findings": (*seen.findings, store())})
@@ -35,8 +44,8 @@ def look_at_engines(shared_bytes: int, folder: str) -> Seen:
     """
     found, count, versions = gpus.look()
     findings = (
-        packages.python(), packages.packages(), *packages.plugins(), packages.compiler(), processors(), found,
-        shared_memory(shared_bytes), disk(folder), token(), tracking(),
+        packages.python(), packages.packages(client=False), *packages.plugins(), packages.compiler(),
+        processors(), found, shared_memory(shared_bytes), disk(folder), token(), *certificate(), tracking(),
     )  # fmt: skip
     return Seen(
         where=HERE, findings=findings, versions=packages.versions(), gpus=count, gpu_versions=versions
@@ -74,6 +83,23 @@ def disk(folder: str) -> Finding:
         f"make room there: Ray spills there, and makes no more objects where {MAX_USED:.0%} are used"
     )
     return finding("disk", well, seen, remedy)
+
+
+def certificate() -> list[Finding]:
+    """Whether what this machine shows the others counts for a while; nothing where they speak in clear text."""
+    if os.environ.get("RAY_USE_TLS", "0").lower() not in ("1", "true"):
+        return []
+    from genloom_platform import certificates
+
+    path = Path(os.environ.get("RAY_TLS_SERVER_CERT", ""))
+    remedy = "genloom cluster down and up makes and brings another, where it has made this one"
+    try:
+        until = certificates.expires(path)
+    except (OSError, ValueError) as error:
+        return [finding("TLS", False, f"{path} cannot be read: {error}", remedy)]
+    left = until - datetime.datetime.now(datetime.UTC)
+    seen = f"between machines, by a certificate until {until:%Y-%m-%d}"
+    return [finding("TLS", left.days >= SOON_DAYS, seen, remedy)]
 
 
 def token() -> Finding:

@@ -28,8 +28,8 @@ def versions() -> dict[str, str]:
 
 
 def is_client() -> bool:
-    """Whether nothing that trains is installed here."""
-    return not any(map(_version, ENGINES))
+    """Whether nothing that trains is installed here, but torch, which plugins bring."""
+    return not any(map(_version, ENGINES[1:]))
 
 
 def _version(name: str) -> str:
@@ -47,9 +47,9 @@ def python() -> Finding:
     return finding("python", well, seen, f"install Python {least} or newer")
 
 
-def packages() -> Finding:
-    """Whether all that trains is installed; nothing of it is well too: a client of clusters."""
-    wanted = CLIENT if is_client() else (*CLIENT, *ENGINES)
+def packages(*, client: bool) -> Finding:
+    """Whether all is installed that trains, or that a client of clusters needs."""
+    wanted = CLIENT if client else (*CLIENT, *ENGINES)
     found = {name: _version(name) for name in wanted}
     missing = [name for name, number in found.items() if not number]
     seen = ", ".join(f"{name} {number or 'missing'}" for name, number in found.items())

@@ -4,6 +4,8 @@ import http.client
 import ipaddress
 import os
 import re
+import socket
+import ssl
 import struct
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -146,20 +148,24 @@ def _numbers(ports: Sequence[Port]) -> str:
 
 def knock(address: str, port: int) -> Answer:
     """What a port does for one who shows nothing."""
-    return _by_http(address, port) or _by_grpc(address, port) or Answer(kind="silent")
+    for speak in (_by_http, _by_tls, _by_grpc):
+        if answer := speak(address, port):
+            return answer
+    return Answer(kind="silent")
 
 
-def _by_http(address: str, port: int) -> Answer | None:
+def _by_http(address: str, port: int, context: ssl.SSLContext | None = None) -> Answer | None:
     for path in ASKED:
-        line = http.client.HTTPConnection(address, port, timeout=TIMEOUT_S)
+        if context:
+            line = http.client.HTTPSConnection(address, port, timeout=TIMEOUT_S, context=context)
+        else:
+            line = http.client.HTTPConnection(address, port, timeout=TIMEOUT_S)
         try:
             line.request("GET", path)
             answer = line.getresponse()
             if answer.status < NO_SUCCESS:
-                metrics = answer.read(len(PROMETHEUS)) == PROMETHEUS
-                return Answer(
-                    kind="metrics" if metrics else "open", told=f"GET {path} gives {answer.status}"
-                )
+                kind = "metrics" if answer.read(len(PROMETHEUS)) == PROMETHEUS else "open"
+                return Answer(kind=kind, told=f"GET {path} gives {answer.status}")
         except ConnectionRefusedError:
             return Answer(kind="closed")
         except (OSError, http.client.HTTPException):
@@ -167,6 +173,21 @@ def _by_http(address: str, port: int) -> Answer | None:
         finally:
             line.close()
     return Answer(kind="closed")
+
+
+def _by_tls(address: str, port: int) -> Answer | None:
+    """As by HTTP; Ray's own TLS says nothing to one who shows no certificate."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = (
+        False,
+        ssl.CERT_NONE,
+    )  # it is sent nothing that is secret
+    try:
+        with socket.create_connection((address, port), TIMEOUT_S) as line:
+            context.wrap_socket(line).close()
+    except OSError:
+        return None
+    return _by_http(address, port, context) or Answer(kind="closed")
 
 
 def _by_grpc(address: str, port: int) -> Answer | None:

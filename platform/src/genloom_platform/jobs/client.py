@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import ssl
 import weakref
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -94,6 +95,15 @@ def _client(profile: Profile, url: str, token: str) -> Any:
         "ray._private.runtime_env.packaging",
     ):
         logging.getLogger(name).setLevel(logging.WARNING)  # they tell of every upload
+
+    if profile.ca:
+        try:
+            ssl.create_default_context(cafile=profile.ca)
+        except OSError as error:
+            raise RequestError(
+                f"the authority {profile.ca} of the profile {profile.name} cannot be read "
+                f"({error.strerror or error}); give its certificate as PEM: ca: acme-ca.pem"
+            ) from error
 
     class Client(JobSubmissionClient):
         """Ray's client, with a limit to each request."""

@@ -19,6 +19,9 @@ NAMED = 3
 """How many of the files that travel are named to whoever sends them."""
 SOURCE = 3
 """Which word of `data import FORMAT SOURCE` the source is."""
+PEM, PRIVATE = b"-----BEGIN ", b"PRIVATE KEY-----"
+"""How a file of certificates and keys begins, and what a line of it ends with where a key does."""
+HEAD_BYTES = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -106,6 +109,13 @@ def _stage(folder: Path, paths: Sequence[Path], to: Path, limit_bytes: int) -> P
             raise RequestError(
                 f"{path} lies outside of the working folder, and the job could not find it there; give "
                 "it as a path below this folder"
+            )
+        with open(folder / path, "rb") as file:
+            head = file.read(HEAD_BYTES)
+        if head.startswith(PEM) and PRIVATE in head:
+            raise RequestError(
+                f"{path} holds a private key, and everyone who may see jobs could read what travels; put it "
+                "on the cluster's machine, for its user alone, and give the path that it has there"
             )
     sizes = {path: (folder / path).stat().st_size for path in paths}
     if sum(sizes.values()) > limit_bytes:

@@ -7,6 +7,7 @@ from typing import Any
 from genloom.errors import RequestError
 from genloom_platform.data import manifest as manifests
 from genloom_platform.data import shards
+from genloom_platform.doctor import marks
 from genloom_platform.models.registry import Registry
 from genloom_platform.names import identifier
 from genloom_platform.store import Store
@@ -68,7 +69,8 @@ def sweep(
     store.check_writable()
     shards.require(store, manifest)
     concurrent = room.connect(plan)
-    registry = Registry(store)
+    with marks.others_look(store):
+        registry = Registry(store)
     with Lock(store, name, "sweep") as lock:
         found = records.find(store, name) if records.exists(store, name) else None
         made = found or _new(store, name, plan, registry)
