@@ -36,7 +36,7 @@ class Laptop:
             stderr=subprocess.STDOUT, env={**inherited, **told},
         )  # fmt: skip
 
-    def __call__(self, *words, program="genloom", timeout_s=120, **environment):
+    def __call__(self, *words, program="genloom", timeout_s=180, **environment):
         """A command's exit status, and all that it printed."""
         process = self.popen(*words, program=program, **environment)
         output, _ = process.communicate(timeout=timeout_s)

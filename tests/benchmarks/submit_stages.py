@@ -123,12 +123,12 @@ class Bench:
         with Cluster(profiles.load(str(self.laptop.profile))) as cluster:
             state = Job(cluster, name).wait()
         assert state.word == "succeeded", state
-        return self._passed(name, {TYPED: typed, SENT: state.started})
+        return _told(name, self._passed(name, {TYPED: typed, SENT: state.started}))
 
     def by_hand(self, name: str) -> Passed:
         """The same, typed on the head."""
         typed = self._run("train", "run.yaml", "--name", name, **self._head)
-        return self._passed(name, {TYPED: typed})
+        return _told(name, self._passed(name, {TYPED: typed}))
 
     def _run(self, *words: str, **environment: str) -> float:
         """Run a command to its end; when it was typed."""
@@ -154,3 +154,10 @@ class Bench:
             "workers": max(each["imported"] for each in workers),
             "first step": max(each["loss"] for each in workers),
         })  # fmt: skip
+
+
+def _told(name: str, passed: Passed) -> Passed:
+    """The same, and a line of it: all of them take minutes."""
+    stages = "  ".join(f"{stage} {seconds:.1f}" for stage, seconds in passed.stages.items())
+    print(f"{name}: first step after {passed.seconds:.1f} s: {stages}", flush=True)
+    return passed

@@ -35,7 +35,6 @@ def test_the_first_step_on_a_cluster_that_has_run_the_plugin_before(tmp_path):
     try:
         bench.digits()
         bench.submitted("before")
-        bench.by_hand("before-by-hand")
         turns = [
             (bench.submitted(f"sent-{turn}"), bench.by_hand(f"typed-{turn}")) for turn in range(ROUNDS)
         ]

@@ -31,6 +31,13 @@ def test_a_profile_is_found_by_its_name_here_before_home_and_by_its_path(folders
     assert profiles.load(str(home / "lab.yaml")).price_per_hour.amount == 1
 
 
+def test_this_machine_has_a_profile_wherever_one_is(folders):
+    work, _ = folders
+    assert profiles.load("local").launch.kind == "machine"
+    (work / "local.yaml").write_text("address: https://ray.acme.com")
+    assert profiles.load("local").launch is None
+
+
 def test_a_wrong_profile_says_what_is_wrong(folders):
     work, _ = folders
     (work / "lab.yaml").write_text("price_per_hour: {amount: -1, currency: euro}\nprice: 3\n")

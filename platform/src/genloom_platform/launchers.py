@@ -24,8 +24,8 @@ READY_S = 60
 POD_S = 900
 """Until the head's pod must be ready: an image of gigabytes may have to be fetched."""
 REMEDIES = {
-    "kubectl": "; kubectl config get-contexts tells what it asks, and the profile's context names another",
-    "ray": "; its own file names the machines, the user and key of ssh, or the cloud",
+    "kubectl": "kubectl config get-contexts tells what it asks, and the profile's context names another",
+    "ray": "its own file names the machines, the user and key of ssh, or the cloud",
 }
 _LOGGED = re.compile(r"[EWI]\d{4} \d\d:\d\d:\d\d")
 """How a line of kubectl's log begins; what it ends with stands in its error too."""
@@ -191,7 +191,7 @@ def _apply(profile: Profile, launch: KubeRay) -> None:
         f"raycluster/{launch.cluster}",
         f"--timeout={POD_S}s",
     ]
-    _run([*kubectl, *ready])
+    _run([*kubectl, *ready], remedy=f"{' '.join(kubectl)} describe pods tells what its pods wait for")
     path = _token_file(profile)
     if not path.exists():
         wanted = ["get", "secret", launch.cluster, "-o", "jsonpath={.data.auth_token}"]
@@ -218,7 +218,7 @@ def _token_file(profile: Profile) -> Path:
     return source.file
 
 
-def _run(argv: Sequence[str], *, shown: bool = True) -> str:
+def _run(argv: Sequence[str], *, shown: bool = True, remedy: str = "") -> str:
     """Run a tool, whose words are shown as they come, or returned; its tracebacks and logs are left out."""
     tool = _beside_python(argv[0])
     if not shutil.which(tool):
@@ -240,8 +240,9 @@ def _run(argv: Sequence[str], *, shown: bool = True) -> str:
         output = process.stdout.read() if process.stdout else ""
     if process.returncode:
         why = f": {last[-300:]}" if not shown else ""
-        remedy = REMEDIES.get(argv[0], "")
-        raise ClusterError(f"{' '.join(argv)} ended with status {process.returncode}{why}{remedy}")
+        raise ClusterError(
+            f"{' '.join(argv)} ended with status {process.returncode}{why}; {remedy or REMEDIES[argv[0]]}"
+        )
     return output
 
 

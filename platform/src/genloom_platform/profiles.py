@@ -1,7 +1,8 @@
 """Profiles: how a cluster is started and how it is reached, in a file by its name.
 
-A profile is `NAME.yaml` in `clusters/` of the working folder or in `~/.genloom/clusters`; GENLOOM_CLUSTER names
-it, or gives its path. Paths in it are relative to its own folder. It holds no secret: it says where one lies.
+A profile is `NAME.yaml` in `clusters/` of the working folder or in `~/.genloom/clusters`; `local`, this machine,
+comes with this package. GENLOOM_CLUSTER names it, or gives its path. Paths in it are relative to its own folder.
+It holds no secret: it says where one lies.
 """
 
 import os
@@ -26,6 +27,7 @@ from genloom_platform.settings import Settings, read_yaml
 
 VARIABLE = "GENLOOM_CLUSTER"
 ENDINGS = (".yaml", ".yml")
+OURS = Path(__file__).parent / "clusters"
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _SECRET = re.compile(
     r"(SECRET|TOKEN|PASSWORD|PASSWD|CREDENTIAL|ACCESS_KEY|API_?KEY|PRIVATE)", re.IGNORECASE
@@ -237,8 +239,8 @@ def load(name: str) -> Profile:
 
 
 def available() -> dict[str, Path]:
-    """The files of all profiles, by their names; those of the working folder come first."""
-    folders = [Path("clusters"), Path.home() / ".genloom" / "clusters"]
+    """The files of all profiles, by their names; those of the working folder come first, ours last."""
+    folders = [Path("clusters"), Path.home() / ".genloom" / "clusters", OURS]
     return {path.stem: path for folder in reversed(folders) for path in sorted(folder.glob("*.yaml"))}
 
 

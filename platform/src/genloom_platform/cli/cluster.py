@@ -12,7 +12,7 @@ Name = Annotated[str, typer.Argument(help="The cluster, by its profile.", metava
 
 @app.command("list")
 def list_() -> None:
-    """Every cluster that has a profile here, in clusters/ or in ~/.genloom/clusters."""
+    """Every cluster that has a profile here, in clusters/ or in ~/.genloom/clusters; and this machine."""
     from genloom.errors import RequestError
     from genloom_platform import profiles
 
@@ -22,11 +22,7 @@ def list_() -> None:
             rows.append((name, _kind(profiles.load(str(path))), str(path)))
         except RequestError as error:
             rows.append((name, f"wrong: {str(error).splitlines()[0]}", str(path)))
-    table(
-        ("cluster", "started by", "profile"),
-        rows,
-        "no profile yet; clusters/README.md shows how to write one",
-    )
+    table(("cluster", "started by", "profile"), rows, none="")
 
 
 @app.command("show")

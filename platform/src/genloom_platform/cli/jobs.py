@@ -35,10 +35,7 @@ def reached(name: str | None) -> "Cluster":
     from genloom_platform.jobs.client import Cluster
 
     if not name:
-        known = (
-            ", ".join(sorted(profiles.available()))
-            or "none yet; clusters/README.md shows how to write one"
-        )
+        known = ", ".join(sorted(profiles.available()))
         raise RequestError(
             f"name the cluster by --cluster NAME or {profiles.VARIABLE}; there is: {known}"
         )

@@ -13,6 +13,8 @@ from genloom_platform.jobs import card
 from genloom_platform.jobs.job import Job, State, exit_status
 from genloom_platform.jobs.submit import new_id, submit
 
+SERVING = "serving "
+"""How the line of `genloom serve` begins that says where its models answer."""
 TAIL = 12
 """Lines of a failed job's log that its error tells."""
 
@@ -142,15 +144,15 @@ class RemoteEndpoint(RemoteJob):
                 if self.job.state().over:
                     super().wait()
                     raise ClusterError(f"the job {self.name} was stopped, and serves nothing any more")
-                try:
-                    endpoint.request("GET", "/healthz")
+                if self._serves() and _answers(endpoint):
                     return self
-                except EndpointError as error:
-                    if until and time.monotonic() > until:
-                        raise TimeoutError(
-                            f"{endpoint.url} does not answer after {timeout_s:g} s"
-                        ) from error
+                if until and time.monotonic() > until:
+                    raise TimeoutError(f"{endpoint.url} does not answer after {timeout_s:g} s")
                 time.sleep(1)
+
+    def _serves(self) -> bool:
+        """Whether its command has said that all models answer."""
+        return any(line.startswith(SERVING) for line in "".join(self.job.logs()).splitlines())
 
     def watch(self) -> Self:
         """Show it until it is stopped: in a notebook as a card that changes, elsewhere its log."""
@@ -181,6 +183,14 @@ class RemoteModel:
 
     def __str__(self) -> str:
         return self.full_name
+
+
+def _answers(endpoint: Any) -> bool:
+    try:
+        endpoint.request("GET", "/healthz")
+    except EndpointError:
+        return False
+    return True
 
 
 KINDS: dict[str, type[RemoteJob]] = {

@@ -20,11 +20,30 @@ from genloom_platform.data import manifest as manifests
 from genloom_platform.store import Store
 from genloom_platform.train.progress import Report, figures
 from genloom_platform.train.runs import Run
-from genloom_platform.units import size
+from genloom_platform.units import duration, size
 
 PLAIN_LINES = 4
+"""Of a run whose display is no terminal, spread over its steps; those of a long one come beside them."""
+FIRST_LINE_S, LAST_LINE_S = 30.0, 600.0
+"""When a long run is told of besides: after so long, again after twice as long, and at last this often."""
 START_LINES = 9
 """Lines that tell what a finetune starts with, at most."""
+
+
+class Lines:
+    """When a run is told of that nobody sees live: at each quarter, and so that nobody waits long for a sign."""
+
+    def __init__(self, steps: int) -> None:
+        self._steps, self._quarter, self._due_s = steps, 0, FIRST_LINE_S
+
+    def due(self, step: int, elapsed_s: float) -> bool:
+        """Whether a line is due now; it is then taken to be written."""
+        quarter = step * PLAIN_LINES // self._steps
+        if quarter <= self._quarter and elapsed_s < self._due_s:
+            return False
+        self._quarter = max(quarter, self._quarter)
+        self._due_s = elapsed_s + min(max(elapsed_s, FIRST_LINE_S), LAST_LINE_S)
+        return True
 
 
 class Display:
@@ -33,7 +52,6 @@ class Display:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._run: Run | None = None
-        self._shown = 0
         self._last = ""
 
     def __enter__(self) -> Self:
@@ -62,6 +80,7 @@ class Display:
     def start(self, run: Run, step: int) -> None:
         """A run begins, or goes on from a step."""
         self._run, self._begun = run, time.monotonic()
+        self._lines, self._first = Lines(run.config.steps), (step, self._begun)
         self._epoch_rows = manifests.load(self._store, run.dataset).splits["train"]
         self._rounds = max(objective.repeats for objective in run.config.trainable().objectives())
         begins = f" from step {step:,}" if step else ""
@@ -94,10 +113,22 @@ class Display:
         epoch = report.step * self._rounds * self._run.config.global_batch / self._epoch_rows
         self._last = f"epoch {epoch:.1f}, {details(report)}"
         self._live.update(Group(self._progress, Text(f"  {self._last}", style="dim")))
-        if not self._console.is_terminal and report.step * PLAIN_LINES // steps > self._shown:
-            self._shown = report.step * PLAIN_LINES // steps
-            elapsed = time.monotonic() - self._begun
-            self._console.print(f"  step {report.step:,}/{steps:,}  {news}  {elapsed:.0f} s")
+        now = time.monotonic()
+        left_s = self._left_s(report.step, now)
+        if not self._console.is_terminal and self._lines.due(report.step, now - self._begun):
+            to_go = f", {duration(left_s)} to go" if left_s >= 1 else ""
+            self._console.print(
+                f"  step {report.step:,}/{steps:,}  {news}  {now - self._begun:.0f} s{to_go}"
+            )
+
+    def _left_s(self, step: int, now: float) -> float:
+        """How long the steps that are left take at the pace since the first report; 0 before the second."""
+        assert self._run
+        first_step, first_at = self._first
+        if first_at == self._begun:  # the start of the workers is no part of the pace
+            self._first = (step, now)
+            return 0.0
+        return (self._run.config.steps - step) * (now - first_at) / max(step - first_step, 1)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
