@@ -14,7 +14,9 @@ MAX_LISTED = 1000
 def problems_of(error: ValidationError, model: type[BaseModel], prefix: str = "") -> list[Problem]:
     """Every error of a validation, or how many; `prefix` is where the model sits in the configuration."""
     if (count := error.error_count()) > MAX_LISTED:
-        return [Problem(prefix or "it", "", f"has {count:,} errors", "compare it with its schema")]
+        return [
+            Problem(prefix or "it", "", f"there are {count:,} errors", "compare it with its schema")
+        ]
     return [_problem(item, model, prefix) for item in error.errors(include_url=False)]
 
 
