@@ -113,7 +113,8 @@ def test_two_versions_of_a_model_go_by_name_and_version(client_of, drawer):
         ("generate", b'{"x": NaN}', 400, "invalid_json", "expected"),
         ("generate", b"\xff", 400, "invalid_json", "line 1"),
         ("generate", b"[" * 100_000, 400, "invalid_json", "recursion"),
-        ("generate", b"[]", 422, "invalid_request", "dictionary"),
+        ("generate", b"[]", 422, "invalid_request", "the body must be an object"),
+        ("completions", b"7", 422, "invalid_request", "the body must be an object"),
         ("generate", b'{"model": "drawer"}', 422, "invalid_request", "prompts: is required"),
         (
             "generate",

@@ -21,7 +21,7 @@ from pydantic_core import to_json
 from genloom.problems import problems_of
 from genloom.prompt import MAX_SEED
 from genloom_platform.serve.asking import MAX_PROMPTS
-from genloom_platform.serve.body import FormText
+from genloom_platform.serve.body import FormText, as_object
 from genloom_platform.serve.errors import MAX_SHOWN, Refusal, listed, told
 from genloom_platform.serve.fields import Takes
 from genloom_platform.serve.model import Card
@@ -103,7 +103,7 @@ def as_model(shape: type[Model], value: Any) -> Model:
         Refusal: It has another one; all that is wrong is listed.
     """
     try:
-        return shape.model_validate(value)
+        return shape.model_validate(as_object(value))
     except ValidationError as error:
         problems = listed(problems_of(error, shape))
         message = told("the request", problems)
