@@ -11,6 +11,7 @@ from http.client import HTTPConnection
 
 import numpy as np
 import pytest
+from fastapi.testclient import TestClient
 from local_endpoint import LocalBackend, serving
 
 import genloom
@@ -401,6 +402,17 @@ def test_no_other_origin_is_allowed(client):
     )
     assert answer.status_code == 405
     assert "access-control-allow-origin" not in ask(client, {}, headers={"Origin": "https://x"}).headers
+
+
+def test_a_page_that_may_ask_reads_what_made_a_file_and_may_end_its_jobs(drawer):
+    app = create_app(LocalBackend(drawer), origins=["https://app.example"])
+    client = TestClient(app, base_url="http://127.0.0.1:8000")
+    asks = {"Origin": "https://app.example", "Access-Control-Request-Method": "DELETE"}
+    assert client.options("/v1/jobs/job_1", headers=asks).status_code == 200
+    answer = client.post("/v1/generate/drawer?format=png", json={"seed": 3}, headers=asks)
+    assert answer.headers["access-control-allow-origin"] == "https://app.example"
+    shown = answer.headers["access-control-expose-headers"].split(", ")
+    assert {"Genloom-Model", "Genloom-Seed", "X-Request-ID", "Retry-After"} <= set(shown)
 
 
 def references(value):
