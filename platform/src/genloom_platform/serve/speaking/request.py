@@ -15,6 +15,7 @@ import shlex
 from collections.abc import Mapping
 from typing import Any, TypeVar, cast
 
+from fastapi import Request
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic_core import to_json
 
@@ -94,6 +95,16 @@ class Several(Asked):
 
     n: int | None = Field(default=None, ge=1, le=MAX_PROMPTS)
     """How many samples, of seeds that follow each other."""
+
+
+def check_query(request: Request) -> None:
+    """Raise Refusal where a request wishes by its query what only Genloom's own paths give."""
+    for name in ("async", "stream", "format"):
+        if name in request.query_params:
+            message = (
+                f"{name} = …: this path takes no query; leave it out, or ask /v1/generate for that"
+            )
+            raise Refusal(422, "unknown_parameter", message, param=name)
 
 
 def as_model(shape: type[Model], value: Any) -> Model:
