@@ -14,13 +14,15 @@ MAX_LISTED = 1000
 def problems_of(error: ValidationError, model: type[BaseModel], prefix: str = "") -> list[Problem]:
     """Every error of a validation, or how many; `prefix` is where the model sits in the configuration."""
     if (count := error.error_count()) > MAX_LISTED:
-        return [Problem(prefix or "it", "", f"has {count:,} errors", "compare it with its schema")]
+        return [
+            Problem(prefix or "it", "", f"there are {count:,} errors", "compare it with its schema")
+        ]
     return [_problem(item, model, prefix) for item in error.errors(include_url=False)]
 
 
 def _problem(item: Any, model: type[BaseModel], prefix: str) -> Problem:
     path = [str(part) for part in item["loc"]]
-    where = ".".join([*([prefix] if prefix else []), *path])
+    where = ".".join([*([prefix] if prefix else []), *path]) or "it"
     if item["type"] == "extra_forbidden":
         known = fields_at(model, path[:-1])
         close = difflib.get_close_matches(path[-1], known, n=1, cutoff=0.5)
@@ -34,6 +36,10 @@ def _problem(item: Any, model: type[BaseModel], prefix: str) -> Problem:
     if item["type"] in ("string_too_short", "string_too_long"):
         bounds = item["ctx"] | {"actual_length": len(item["input"])}
         return Problem(where, repr(item["input"]), *_of_length(bounds, "character", "characters"))
+    if item["type"] in ("dict_type", "mapping_type", "model_type", "model_attributes_type"):
+        known = fields_at(model, path)
+        remedy = f"known are {', '.join(known)}" if known else "name its values"
+        return Problem(where, repr(item["input"]), "must be a dictionary with named fields", remedy)
     if item["type"] in ("literal_error", "enum"):
         remedy = f"give {item['ctx']['expected']}"
         return Problem(where, repr(item["input"]), "there is no such value", remedy)

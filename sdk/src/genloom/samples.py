@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import ArrayLike, NDArray
 
+TOO_LARGE = "has over 64 million pixels, the most that are decoded; give a smaller one"
 REMEDY = "send the file itself, in a form, or its bytes in base64"
 MAX_PIXELS = 64_000_000
 """The largest image that is decoded, in pixels: a small file may claim any size."""
@@ -197,7 +198,7 @@ class Image(Sample):
         try:
             with pil.open(io.BytesIO(data), formats=("PNG", "JPEG", "WEBP")) as picture:
                 if picture.width * picture.height > MAX_PIXELS:
-                    raise ValueError(f"{picture.width}x{picture.height} exceeds {MAX_PIXELS} pixels")
+                    raise ValueError(f"{picture.width}x{picture.height} {TOO_LARGE}")
                 if picture.mode.startswith("I"):  # 16 bits a pixel
                     return cls(np.rint(np.asarray(picture) / 257).clip(0, 255).astype(np.uint8))
                 grey = picture.mode in ("1", "L")
@@ -206,8 +207,13 @@ class Image(Sample):
                 return cls(np.asarray(picture if picture.mode == mode else picture.convert(mode)))
         except pil.UnidentifiedImageError as error:
             raise ValueError("not a PNG, JPEG or WebP image; give such a file") from error
-        except (OSError, SyntaxError, pil.DecompressionBombError) as error:
-            raise ValueError(f"not a readable PNG, JPEG or WebP image: {error}") from error
+        except pil.DecompressionBombError as error:
+            raise ValueError(TOO_LARGE) from error
+        except (OSError, SyntaxError) as error:
+            reason = str(error).rstrip(".")
+            raise ValueError(
+                f"not a readable PNG, JPEG or WebP image: {reason}; give a whole one"
+            ) from error
 
     def _repr_png_(self) -> bytes:
         return self.to_bytes()

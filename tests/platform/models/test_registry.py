@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from torch import nn
 
+import genloom
 from genloom import registry as plugins
 from genloom.errors import PluginError, RequestError, StoreError, UnknownName
 from genloom_platform.evaluate.measured import Measured
@@ -165,3 +166,13 @@ def test_a_deleted_experiment_is_told_with_its_remedy(store):
     registry.client.delete_experiment(registry.experiment())
     with pytest.raises(StoreError, match="mlflow experiments restore"):
         registry.experiment()
+
+
+def test_samples_that_a_version_makes_here_tell_what_makes_them_again(versions, store):
+    version = versions.make("image-vae")
+    model = genloom.connect(store.url).models["image-vae"]
+    samples = model.generate(label=3, count=2, seed=5)
+    assert (samples.seeds, samples.model) == ((5, 6), version.full_name)
+    assert model.generate([{"label": 3, "seed": 6}]) == samples[1:]
+    with pytest.raises(RequestError, match="leave label out"):
+        model.generate([{}], label=3)

@@ -11,6 +11,7 @@ from http.client import HTTPConnection
 
 import numpy as np
 import pytest
+from fastapi.testclient import TestClient
 from local_endpoint import LocalBackend, serving
 
 import genloom
@@ -113,7 +114,8 @@ def test_two_versions_of_a_model_go_by_name_and_version(client_of, drawer):
         ("generate", b'{"x": NaN}', 400, "invalid_json", "expected"),
         ("generate", b"\xff", 400, "invalid_json", "line 1"),
         ("generate", b"[" * 100_000, 400, "invalid_json", "recursion"),
-        ("generate", b"[]", 422, "invalid_request", "dictionary"),
+        ("generate", b"[]", 422, "invalid_request", "the body must be an object"),
+        ("completions", b"7", 422, "invalid_request", "the body must be an object"),
         ("generate", b'{"model": "drawer"}', 422, "invalid_request", "prompts: is required"),
         (
             "generate",
@@ -274,7 +276,7 @@ def test_a_small_file_that_says_it_is_a_huge_picture_is_not_decoded(client, side
     began, before = time.monotonic(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     answer = ask(client, *[{"like": bomb(side)}] * 20)
     assert answer.status_code == 422
-    assert "pixels" in error_of(answer)["message"]
+    assert "has over 64 million pixels, the most that are decoded" in error_of(answer)["message"]
     assert time.monotonic() - began < 2
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000
 
@@ -400,6 +402,17 @@ def test_no_other_origin_is_allowed(client):
     )
     assert answer.status_code == 405
     assert "access-control-allow-origin" not in ask(client, {}, headers={"Origin": "https://x"}).headers
+
+
+def test_a_page_that_may_ask_reads_what_made_a_file_and_may_end_its_jobs(drawer):
+    app = create_app(LocalBackend(drawer), origins=["https://app.example"])
+    client = TestClient(app, base_url="http://127.0.0.1:8000")
+    asks = {"Origin": "https://app.example", "Access-Control-Request-Method": "DELETE"}
+    assert client.options("/v1/jobs/job_1", headers=asks).status_code == 200
+    answer = client.post("/v1/generate/drawer?format=png", json={"seed": 3}, headers=asks)
+    assert answer.headers["access-control-allow-origin"] == "https://app.example"
+    shown = answer.headers["access-control-expose-headers"].split(", ")
+    assert {"Genloom-Model", "Genloom-Seed", "X-Request-ID", "Retry-After"} <= set(shown)
 
 
 def references(value):

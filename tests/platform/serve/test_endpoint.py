@@ -301,7 +301,7 @@ def test_a_named_key_counts_within_its_limits_until_it_is_revoked(url, store):
     limited = until(429)
     assert statuses.count(200) == 3
     assert 1190 <= int(limited.headers["retry-after"]) <= 1200
-    assert "'team' takes 3/h requests" in limited.json()["error"]["message"]
+    assert "'team' may send 3 requests an hour" in limited.json()["error"]["message"]
     keyring.revoke(store, "team")
     assert until(401).json()["error"]["code"] == "wrong_api_key"
 

@@ -352,3 +352,12 @@ def test_the_built_in_text_model_streams_character_by_character():
 def test_one_fault_is_one_sentence_about_what_was_sent(url, path, sent, message):
     answer = httpx.post(f"{url}/v1/{path}", json={"model": "teller"} | sent)
     assert (answer.status_code, answer.json()["error"]["message"]) == (422, message)
+
+
+@pytest.mark.parametrize("query", ["async=true", "stream=true", "format=png"])
+def test_a_wish_of_genlooms_own_paths_is_refused_and_not_ignored(url, query):
+    answer = httpx.post(f"{url}/v1/completions?{query}", json={"model": "teller", "prompt": "a"})
+    error = answer.json()["error"]
+    assert (answer.status_code, error["param"]) == (422, query.partition("=")[0])
+    assert "ask /v1/generate" in error["message"]
+    assert httpx.post(f"{url}/v1/completions?api-version=1", json={"model": "teller"}).is_success

@@ -150,7 +150,7 @@ def test_a_callers_rate_is_kept_and_told(store, lines, drawer, backend_of):
     assert answer.headers["retry-after"] == "1800"
     assert answer.json()["error"]["code"] == "rate_limit"
     assert answer.json()["error"]["message"] == (
-        "the key 'web' takes 2/h requests; ask again in 1800 s"
+        "the key 'web' may send 2 requests an hour; ask again in 1800 s"
     )
     assert (lines()[-1]["key"], lines()[-1]["refused"]) == ("web", "rate_limit")
     assert client.get("/healthz").status_code == 200

@@ -54,7 +54,12 @@ def test_a_file_says_it_short_or_in_full(file):
         ({"models": [{"model": "a", "canary": {"version": "a@2", "share": "200%"}}]}, "share"),
         ({"models": [{"model": "a", "canary": {"version": "a@2", "share": "some%"}}]}, "share"),
         ({"models": [{"model": "a@1", "canary": {"version": "a@3"}}, "a@2"]}, "no canary or shadow"),
+        ({"models": [{"model": "a", "canary": {"version": "a@2", "share": 5}}]}, "write 5% or 0.05"),
         ({"models": ["a"], "port": 0}, "port"),
+        (
+            ["a"],
+            "it = .*: must be a dictionary with named fields; known are cors, host, models, port, store",
+        ),
     ],
 )
 def test_what_is_wrong_is_told(values, said):

@@ -56,8 +56,8 @@ def _show(found: "Measurement") -> None:
             ),
             (
                 f"latency, batch {pace.batch}",
-                f"{pace.plain_latency_s * 1000:.3g} ms",
-                f"{pace.latency_s * 1000:.3g} ms",
+                _time(pace.plain_latency_s),
+                _time(pace.latency_s),
                 "",
             ),
         ]
@@ -65,14 +65,18 @@ def _show(found: "Measurement") -> None:
         (name, cost.plain_shown, cost.shown, f"{cost.value - cost.plain:+.3g}")
         for name, cost in found.metrics.items()
     ]
-    rows.append(("equal samples", "", f"{found.equal:.3g}", f"of {found.num_samples}"))
+    rows.append(("equal samples", "", f"{found.equal:.0%}", f"of {found.num_samples}"))
     if found.mean_difference is not None:
         rows.append(("mean difference", "", f"{found.mean_difference:.3g}", ""))
-    rows.append(("alone as in a batch", "", f"{found.alone_as_in_a_batch:.3g}", ""))
+    rows.append(("alone as in a batch", "", f"{found.alone_as_in_a_batch:.0%}", ""))
     rows.append(("warm-up", "", f"{found.warm_up_s:.3g} s", ""))
     threads = f"{found.threads} thread{'s' if found.threads > 1 else ''}"
     say(f"{found.model} on {found.device}, {threads}")
     table(("", "fp32", found.option, ""), rows, "")
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds * 1000:.3g} ms" if seconds < 1 else f"{seconds:.3g} s"
 
 
 def _fields(words: list[str]) -> dict[str, Any]:

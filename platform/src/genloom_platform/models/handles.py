@@ -13,9 +13,10 @@ from typing import Any
 from pydantic import ValidationError
 
 import genloom
-from genloom import Prompt, Sample
+from genloom import Prompt
 from genloom.asked import prompts_of
 from genloom.errors import PromptError
+from genloom.made import Samples
 from genloom.problems import problems_of
 from genloom_platform.models import aliases, archive, card, loading, removal, unpack
 from genloom_platform.models.archive import Archive
@@ -119,7 +120,7 @@ class ModelHandle:
         *,
         count: int = 1,
         **fields: Any,
-    ) -> list[Sample]:
+    ) -> Samples:
         """Make samples in this process; the arguments are those of an endpoint's models.
 
         Raises:
@@ -133,7 +134,8 @@ class ModelHandle:
         asked = prompts_of(prompts, count, fields)
         checked = [check_prompt(generator, prompt, self.loaded.data) for prompt in asked]
         with torch.inference_mode():
-            return list(generator.generate(self.loaded.module, checked)) if checked else []
+            made = generator.generate(self.loaded.module, checked) if checked else []
+        return Samples(made, [prompt.seed for prompt in checked], self.name)
 
 
 def check_prompt(trainable: genloom.Trainable, prompt: Prompt | Mapping[str, Any], data: Any) -> Prompt:

@@ -94,7 +94,8 @@ def create_app(
     app.add_middleware(Guard, callers=callers)
     playground.install(app, Maker(backend, catalog), callers)
     if origins:
-        methods, shown = ["GET", "POST"], [HEADER, "Retry-After"]
+        methods = ["GET", "POST", "DELETE"]
+        shown = [HEADER, "Retry-After", "Location", files.MODEL_HEADER, files.SEED_HEADER]
         app.add_middleware(
             CORSMiddleware,
             allow_origins=origins,

@@ -137,9 +137,17 @@ async def read_fields(request: Request) -> dict[str, Any]:
             reason = getattr(error, "message", None) or str(error)
             message = f"the body is no valid multipart form: {reason.rstrip('.')}; mend it"
             raise Refusal(400, "invalid_form", message) from None
-    value = _json(await _read(request))
+    return as_object(_json(await _read(request)))
+
+
+def as_object(value: Any) -> dict[str, Any]:
+    """A body that must be an object.
+
+    Raises:
+        Refusal: It is another value.
+    """
     if not isinstance(value, dict):
-        message = "the body must be an object, as a valid dictionary with named fields; put it in {}"
+        message = "the body must be an object, that is, a dictionary with named fields; put it in {}"
         raise Refusal(422, "invalid_request", message)
     return cast(dict[str, Any], value)
 

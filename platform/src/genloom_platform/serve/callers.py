@@ -119,10 +119,11 @@ class Callers:
 
 
 def _too_many(caller: Caller, denied: Denied) -> Refusal:
-    if denied.reason == "rate":
-        rule = f"takes {caller.limits.rate} requests"
+    if denied.reason == "rate" and caller.limits.rate:
+        rule = f"may send {caller.limits.rate.words}"
     else:
-        rule = f"takes {caller.limits.concurrent} requests at once, and so many are being answered"
+        many = "request" if caller.limits.concurrent == 1 else "requests"
+        rule = f"may send {caller.limits.concurrent} {many} at once, and so many are being answered"
     return Refusal(
         429,
         f"{denied.reason}_limit",

@@ -12,6 +12,7 @@ from genloom import Audio, Image
 from genloom_platform.serve.errors import Refusal
 from genloom_platform.serve.model import Card
 
+MODEL_HEADER, SEED_HEADER = "Genloom-Model", "Genloom-Seed"
 OPUS_RATES_HZ = (8000, 12000, 16000, 24000, 48000)
 """The rates that Opus knows (RFC 6716, 2)."""
 MP3_RATES_HZ = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
@@ -131,7 +132,7 @@ def written(sample: Any, form: Format) -> bytes:
 
 def response(data: bytes, form: Format, model: str, seed: int) -> Response:
     """A file as an answer; its headers name the version that made it, `name@version`, and the seed."""
-    headers = {"Genloom-Model": model, "Genloom-Seed": str(seed)}
+    headers = {MODEL_HEADER: model, SEED_HEADER: str(seed)}
     return Response(data, media_type=form.media_type, headers=headers)
 
 

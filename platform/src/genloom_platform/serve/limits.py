@@ -43,6 +43,12 @@ class Rate(Facts):
             )
         return cls(count=int(match[1]), period_s=PERIODS_S[match[2]])
 
+    @property
+    def words(self) -> str:
+        """It as a sentence has it."""
+        each = {1.0: "a second", 60.0: "a minute", 3600.0: "an hour"}[self.period_s]
+        return f"{self.count:,} {'request' if self.count == 1 else 'requests'} {each}"
+
     def __str__(self) -> str:
         names = {period_s: name for name, period_s in PERIODS_S.items()}
         return f"{self.count}/{names[self.period_s]}"

@@ -27,6 +27,8 @@ from genloom_platform.settings import Settings
 
 def _share(value: Any) -> Any:
     """`5%` as 0.05."""
+    if isinstance(value, (int, float)) and value > 1:
+        raise ValueError("is more than all; write 5% or 0.05")
     if isinstance(value, str) and value.endswith("%"):
         try:
             return float(value[:-1]) / 100
@@ -187,7 +189,8 @@ def read(file: Path) -> Wanted:
     try:
         values = yaml.safe_load(file.read_text())
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise RequestError(f"{file}: it cannot be read: {error}; give a YAML file") from error
+        reason = " ".join(str(error).split())
+        raise RequestError(f"{file}: it cannot be read: {reason}; give a YAML file") from error
     return checked(values, str(file))
 
 

@@ -19,6 +19,7 @@ from genloom_platform.serve.speaking.request import (
     Asked,
     as_model,
     check_count,
+    check_query,
     field_for,
     prompt_of,
 )
@@ -41,6 +42,7 @@ def add_routes(app: FastAPI, backend: Backend, catalog: Catalog) -> None:
     @app.post("/v1/embeddings", tags=["openai"], response_model=EmbeddingsAnswer)
     async def embeddings(request: Request) -> Response:
         """Find features."""
+        check_query(request)
         asked = as_model(EmbeddingsRequest, await read_json(request))
         card = catalog.find("predictor", asked.model)
         inputs = asked.input

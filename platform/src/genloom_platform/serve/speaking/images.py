@@ -19,6 +19,7 @@ from genloom_platform.serve.speaking.answers import ImagesAnswer
 from genloom_platform.serve.speaking.request import (
     Several,
     as_model,
+    check_query,
     field_for,
     plain_form,
     prompt_of,
@@ -74,6 +75,7 @@ def add_routes(app: FastAPI, backend: Backend, catalog: Catalog) -> None:
     @app.post("/v1/images/generations", tags=["openai"], response_model=ImagesAnswer)
     async def generations(request: Request) -> Response:
         """Make pictures."""
+        check_query(request)
         asked = as_model(GenerationRequest, await read_json(request))
         card = catalog.making("image", asked.model)
         return await _answer(backend, card, asked, text_fields(card, "prompt", asked.prompt))
@@ -81,6 +83,7 @@ def add_routes(app: FastAPI, backend: Backend, catalog: Catalog) -> None:
     @app.post("/v1/images/edits", tags=["openai"], response_model=ImagesAnswer)
     async def edits(request: Request) -> Response:
         """Change a picture, as by super-resolution, style or inpainting."""
+        check_query(request)
         asked = as_model(EditRequest, plain_form(await read_fields(request), EditRequest))
         card = catalog.making("image", asked.model)
         fields = _picture(card, asked.image) | text_fields(card, "prompt", asked.prompt)
@@ -89,6 +92,7 @@ def add_routes(app: FastAPI, backend: Backend, catalog: Catalog) -> None:
     @app.post("/v1/images/variations", tags=["openai"], response_model=ImagesAnswer)
     async def variations(request: Request) -> Response:
         """Make others of a picture."""
+        check_query(request)
         asked = as_model(VariationRequest, plain_form(await read_fields(request), VariationRequest))
         card = catalog.making("image", asked.model)
         return await _answer(backend, card, asked, _picture(card, asked.image))

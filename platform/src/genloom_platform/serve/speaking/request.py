@@ -15,13 +15,14 @@ import shlex
 from collections.abc import Mapping
 from typing import Any, TypeVar, cast
 
+from fastapi import Request
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic_core import to_json
 
 from genloom.problems import problems_of
 from genloom.prompt import MAX_SEED
 from genloom_platform.serve.asking import MAX_PROMPTS
-from genloom_platform.serve.body import FormText
+from genloom_platform.serve.body import FormText, as_object
 from genloom_platform.serve.errors import MAX_SHOWN, Refusal, listed, told
 from genloom_platform.serve.fields import Takes
 from genloom_platform.serve.model import Card
@@ -96,6 +97,16 @@ class Several(Asked):
     """How many samples, of seeds that follow each other."""
 
 
+def check_query(request: Request) -> None:
+    """Raise Refusal where a request wishes by its query what only Genloom's own paths give."""
+    for name in ("async", "stream", "format"):
+        if name in request.query_params:
+            message = (
+                f"{name} = …: this path takes no query; leave it out, or ask /v1/generate for that"
+            )
+            raise Refusal(422, "unknown_parameter", message, param=name)
+
+
 def as_model(shape: type[Model], value: Any) -> Model:
     """A body as its shape.
 
@@ -103,7 +114,7 @@ def as_model(shape: type[Model], value: Any) -> Model:
         Refusal: It has another one; all that is wrong is listed.
     """
     try:
-        return shape.model_validate(value)
+        return shape.model_validate(as_object(value))
     except ValidationError as error:
         problems = listed(problems_of(error, shape))
         message = told("the request", problems)

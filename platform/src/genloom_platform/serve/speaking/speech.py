@@ -10,7 +10,7 @@ from genloom_platform.serve import files
 from genloom_platform.serve.asking import Backend, ask
 from genloom_platform.serve.body import read_json
 from genloom_platform.serve.catalog import Catalog
-from genloom_platform.serve.speaking.request import Asked, as_model, prompt_of, text_fields
+from genloom_platform.serve.speaking.request import Asked, as_model, check_query, prompt_of, text_fields
 
 
 class SpeechRequest(Asked):
@@ -32,6 +32,7 @@ def add_routes(app: FastAPI, backend: Backend, catalog: Catalog) -> None:
     @app.post("/v1/audio/speech", tags=["openai"])
     async def speech(request: Request) -> Response:
         """Say a text. The answer's headers name the model's version and the seed."""
+        check_query(request)
         asked = as_model(SpeechRequest, await read_json(request))
         card = catalog.making("audio", asked.model)
         form = files.named(asked.response_format or "mp3", card, "response_format")

@@ -20,6 +20,7 @@ from genloom_platform.serve.speaking.request import (
     Several,
     as_model,
     check_count,
+    check_query,
     prompt_of,
     repeated,
     text_fields,
@@ -112,6 +113,7 @@ def add_routes(app: FastAPI, backend: Backend, catalog: Catalog) -> None:
     @app.post("/v1/completions", tags=["openai"], response_model=CompletionAnswer)
     async def completions(request: Request) -> Response:
         """Go on with a text."""
+        check_query(request)
         asked = as_model(CompletionRequest, await read_json(request))
         card = catalog.making("text", asked.model)
         check_count("prompt", len(asked.prompt), asked.n)
@@ -121,6 +123,7 @@ def add_routes(app: FastAPI, backend: Backend, catalog: Catalog) -> None:
     @app.post("/v1/chat/completions", tags=["openai"], response_model=ChatAnswer)
     async def chat_completions(request: Request) -> Response:
         """Go on with a conversation."""
+        check_query(request)
         asked = as_model(ChatRequest, await read_json(request))
         card = catalog.making("text", asked.model)
         text = "\n".join(message.content for message in asked.messages)
