@@ -12,12 +12,13 @@ from urllib.parse import urlsplit
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from genloom_platform.serve import docs
 from genloom_platform.serve.callers import Caller, Callers
 from genloom_platform.serve.errors import SERVER, Refusal
 from genloom_platform.serve.keys import VARIABLE, is_loopback
 from genloom_platform.serve.seen import NO_ROUTE, notes_of, place_of
 
-OPEN_PATHS = frozenset({"/healthz", "/docs", "/openapi.json"})
+OPEN_PATHS = frozenset({"/healthz", "/openapi.json"}) | docs.PATHS
 """What needs no key. Whatever is not listed does, so that a new route is closed until it is."""
 MAX_REQUESTS = 256
 """Requests at once; each may hold a body in memory."""
