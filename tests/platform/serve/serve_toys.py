@@ -8,7 +8,19 @@ from pydantic import Field
 from torch import nn
 
 import genloom
-from genloom import Audio, Embedding, Image, ImageColumn, PromptError, Text, Value
+from genloom import (
+    Audio,
+    ClassColumn,
+    Embedding,
+    Image,
+    ImageColumn,
+    Label,
+    Note,
+    Notes,
+    PromptError,
+    Text,
+    Value,
+)
 
 
 class Drawer(genloom.Generator):
@@ -177,6 +189,58 @@ class Speaker(genloom.Generator):
         return Audio(torch.cat([*tones, torch.zeros(160)])[None].numpy() / 2, 16000)
 
 
+class Composer(genloom.Generator):
+    """Writes a scale."""
+
+    contract = "1.0"
+    makes = Notes
+
+    class Prompt(genloom.Prompt):
+        """A scale to write."""
+
+        length: int = Field(default=8, ge=0, le=100)
+        """Notes."""
+
+    def build(self, data):
+        return nn.Identity()
+
+    def prepare(self, row, data):
+        return {}
+
+    def generate(self, model, prompts):
+        return [Notes([Note(60 + n, n / 4, 0.25) for n in range(each.length)]) for each in prompts]
+
+
+class Animals(genloom.Predictor):
+    """Tells which animal is named."""
+
+    contract = "1.0"
+    target = "animal"
+
+    class Data(genloom.Data):
+        """Animals."""
+
+        animal: ClassColumn
+
+    class Prompt(genloom.Prompt):
+        """A text."""
+
+        text: str = Field(default="a dog", max_length=1000)
+        """The text."""
+        animal: int | None = Field(default=None, ge=0)
+        """The one that it was before."""
+
+    def build(self, data):
+        return nn.Identity()
+
+    def prepare(self, row, data):
+        return {"found": torch.tensor([name in row["text"] for name in data.animal.names])}
+
+    def predict(self, model, batch):
+        shares = (batch["found"] * 0.7 + 0.1).tolist()
+        return [Label(index=row.index(max(row)), probabilities=tuple(row)) for row in shares]
+
+
 class Enlarger(genloom.Generator):
     """Makes a picture larger."""
 
@@ -254,6 +318,15 @@ def teller() -> genloom.LoadedModel:
 
 def speaker() -> genloom.LoadedModel:
     return _loaded("speaker@5", Speaker())
+
+
+def composer() -> genloom.LoadedModel:
+    return _loaded("composer@8", Composer())
+
+
+def animals() -> genloom.LoadedModel:
+    data = Animals.Data(animal=ClassColumn(names=("cat", "dog", "bird")))
+    return _loaded("animals@9", Animals(), data)
 
 
 def enlarger() -> genloom.LoadedModel:

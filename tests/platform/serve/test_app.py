@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import json
+import re
 import resource
 import struct
 import time
@@ -15,7 +16,7 @@ from fastapi.testclient import TestClient
 from local_endpoint import LocalBackend, serving
 
 import genloom
-from genloom_platform.serve import asking, body, guard
+from genloom_platform.serve import asking, body, docs, guard
 from genloom_platform.serve.app import create_app
 
 KEY = "k" * 32
@@ -343,7 +344,7 @@ def test_too_many_requests_at_once_are_refused(client, monkeypatch):
 
 def test_with_a_key_everything_but_health_and_the_page_asks_for_it(client_of, drawer):
     client = client_of(drawer, key=KEY)
-    for path in ("/healthz", "/-/healthz", "/docs", "/openapi.json"):
+    for path in ("/healthz", "/-/healthz", "/openapi.json", *docs.PATHS):
         assert client.get(path).status_code == 200
     for method, path in (
         ("GET", "/v1/models"),
@@ -475,8 +476,13 @@ def test_the_description_asks_for_the_key_where_one_is_set(client_of, drawer):
     assert "security" not in described["paths"]["/healthz"]["get"]
 
 
-def test_the_page_is_there(client):
-    assert "swagger" in client.get("/docs").text
+def test_the_page_names_nothing_that_another_host_sends(client):
+    page = client.get("/docs").text
+    named = re.findall(r"""(?:src|href|url)\s*[=:]\s*["']([^"']+)""", page)
+    assert set(named) == {*docs.PATHS - {docs.PATH}, "/openapi.json"}
+    for path in named:
+        assert len(client.get(path).content) > 500
+    assert client.get("/docs/other.js").status_code == 404
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,9 @@ import pytest
 
 from genloom_platform.serve import plan
 from genloom_platform.serve.plan import Condition, End, Seen, Start, Switch, TakeBack, Target
+from genloom_platform.serve.speed import Speed
 from genloom_platform.serve.traffic import Counts, Report, Route, Table
-from genloom_platform.serve.wanted import Canary, Replicas, Served, Shadow
+from genloom_platform.serve.wanted import Canary, Pool, Replicas, Served, Shadow
 
 PLAIN = Served(model="a@champion")
 TRIED = Served(model="a@champion", canary=Canary(version="a@2", share=0.1, min_requests=10))
@@ -239,3 +240,42 @@ def test_a_promotion_ends_with_the_new_version_alone():
                 table = step.table
     assert states == {"a@2": "ready"}
     assert answering == {"a@1", "a@2"}
+
+
+POOL = Pool(hold=2)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "running", "starts"),
+    [
+        ({"p": POOL}, {}, {"p": POOL}),
+        ({"p": POOL}, {"p": POOL}, {}),
+        ({"p": POOL}, {"p": Pool(hold=3)}, {"p": POOL}),
+        ({}, {"p": POOL}, {}),
+    ],
+)
+def test_a_pool_starts_when_it_does_not_run_as_wanted(wanted, running, starts):
+    assert plan.pools_to_start(wanted, running) == starts
+
+
+def test_a_pool_ends_with_the_last_version_in_it():
+    inside = {"a@1": Served(model="a", pool="p"), "b@1": Served(model="b")}
+    assert plan.pools_to_end({}, {"p": POOL}, inside) == []
+    assert plan.pools_to_end({}, {"p": POOL}, {"b@1": Served(model="b")}) == ["p"]
+    assert plan.pools_to_end({"p": POOL}, {"p": POOL}, {}) == []
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "steps"),
+    [
+        (Served(model="a"), Served(model="a", cpus=2), 1),
+        (Served(model="a"), Served(model="a", speed=Speed(precision="bf16")), 1),
+        (Served(model="a"), Served(model="a", pool="p"), 0),
+        (Served(model="a", pool="p"), Served(model="a", replicas=Replicas(max=2)), 0),
+    ],
+)
+def test_a_version_that_runs_is_started_otherwise_but_stays_where_it_is(before, after, steps):
+    conditions = {"a@1": Condition("ready", 1, served=before)}
+    table = Table(generation=5, routes=(Route(model="a", stable="a@1"),))
+    given = Seen(now=1000, targets=[Target(after, "a@1")], conditions=conditions, table=table)
+    assert plan.decide(given) == [Start("a@1", after)] * steps

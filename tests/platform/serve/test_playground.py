@@ -27,7 +27,7 @@ import genloom
 from genloom_platform.serve.app import create_app
 from genloom_platform.serve.catalog import Catalog
 from genloom_platform.serve.model import served
-from genloom_platform.serve.playground import fields, snippets, uploads, wall
+from genloom_platform.serve.playground import answers, fields, hearing, snippets, uploads, wall
 from genloom_platform.serve.playground.page import Maker
 from genloom_platform.serve.playground.sessions import COOKIE, LASTS_S, MAX_SESSIONS, Sessions
 
@@ -142,6 +142,17 @@ def opened(local_backend, gate, closed) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
+def sounding(local_backend, opened) -> Iterator[str]:
+    """An endpoint of models that answer with sounds, scores and classes."""
+    app = FastAPI()
+    backend = local_backend("animals", "speaker", "composer")
+    wall.install(app, Maker(backend, Catalog(backend.models)), None)
+    with running(app) as url:
+        assert httpx.get(url, timeout=120).status_code == 200
+        yield url
+
+
+@pytest.fixture(scope="module")
 def local_backend() -> Any:
     return lambda *names: LocalBackend(*(served(getattr(toys, name)(), 1700000000) for name in names))
 
@@ -238,6 +249,44 @@ def test_an_uploaded_picture_is_predicted_from(opened, open_page, tmp_path):
     page.locator(".bars", has_text="0.2").wait_for()
     run = subprocess.run(curl_of(page), shell=True, capture_output=True, timeout=20, cwd=tmp_path)
     assert json.loads(run.stdout)["predictions"][0]["value"] == pytest.approx(0.2)
+
+
+@pytest.mark.browser
+def test_classes_are_shown_and_chosen_by_their_names(sounding, open_page):
+    page = ready(open_page(sounding))
+    button(page, "Predict").filter(visible=True).click()
+    page.locator(".bars", has_text="dog").filter(visible=True).wait_for()
+    shown = page.locator(".bars").filter(visible=True).inner_text()
+    assert {"cat", "dog", "bird"} <= set(shown.split())
+    assert "class 1" not in shown
+    page.get_by_label("animal").filter(visible=True).click()
+    page.get_by_role("option", name="bird").click()
+    page.locator(".curl .cm-content", has_text='"animal": 2').filter(visible=True).wait_for()
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("model", ["speaker", "composer"])
+def test_sounds_and_scores_are_played(sounding, open_page, model):
+    page = ready(open_page(sounding))
+    page.get_by_role("tab", name=model).click()
+    if model == "speaker":
+        page.get_by_label("text").filter(visible=True).fill("abcdefgh" * 3)
+    with page.expect_response(lambda response: response.url.endswith(".wav")) as sound:
+        button(page, "Generate").filter(visible=True).click()
+    assert genloom.Audio.from_bytes(sound.value.body()).duration_s == pytest.approx(2.4, abs=0.15)
+    play = page.get_by_label("Play", exact=True).filter(visible=True).first
+    play.click()
+    page.get_by_label("Pause", exact=True).filter(visible=True).first.wait_for()
+    if model == "composer":
+        assert page.locator(".scores rect").count() == 8
+        assert page.locator("a[download$='.mid']").count() == 1
+
+
+@pytest.mark.browser
+def test_the_api_s_page_is_there_without_another_host(opened, open_page):
+    page = open_page(f"{opened}/docs")
+    page.locator(".opblock-post").first.click()
+    page.get_by_text("Request body").first.wait_for()
 
 
 @pytest.mark.browser
@@ -457,6 +506,45 @@ def test_a_form_becomes_the_prompt_without_what_is_empty_or_as_it_is_by_default(
     assert fields.value_of(found["label"], "seven") == "seven"
     with pytest.raises(fields.Unreadable, match=r"tags = \{x: it is no JSON"):
         fields.prompt_of([(found["tags"], "{x")])
+
+
+def test_a_number_that_is_a_class_of_the_dataset_is_a_choice_by_name():
+    card = served(toys.animals(), 0).card()
+    assert card.classes == {"animal": ("cat", "dog", "bird")}
+    found = {field.name: field for field in fields.fields_of(card)}
+    animal = found["animal"]
+    assert (animal.kind, animal.choices, animal.names) == ("choice", (0, 1, 2), ("cat", "dog", "bird"))
+    assert fields.prompt_of([(animal, "2")]) == {"animal": 2}
+    assert fields.prompt_of([(animal, "")]) == {}
+
+
+@pytest.mark.parametrize(
+    ("answer", "names", "bars"),
+    [
+        ((1, "", (0.2, 0.8)), ("cat", "dog"), {"cat": 0.2, "dog": 0.8}),
+        ((1, "hound", (0.2, 0.8)), ("cat", "dog"), {"cat": 0.2, "hound": 0.8}),
+        ((1, "", (0.2, 0.8)), (), {"class 0": 0.2, "class 1": 0.8}),
+        ((0, "", (0.2, 0.8)), ("x", "x"), {"x (0)": 0.2, "x (1)": 0.8}),
+        ((1, "", ()), ("cat", "dog"), "dog"),
+        ((1, "", ()), (), "class 1"),
+    ],
+)
+def test_bars_have_the_names_of_classes(answer, names, bars):
+    told = dict(zip(("index", "name", "probabilities"), answer, strict=True))
+    assert answers._bars(told, names) == bars
+
+
+def test_a_score_sounds_as_it_is_written():
+    score = genloom.Notes([genloom.Note(69, 0.5, 1.0), genloom.Note(127, 1.0, 0.5)])
+    sound = hearing.heard(score)
+    wave, rate = sound.waveform[0], sound.rate_hz
+    assert sound.duration_s == pytest.approx(1.5 + hearing.TAIL_S, abs=0.01)
+    assert not wave[: rate // 2].any()
+    part = wave[rate // 2 : rate]
+    assert np.abs(np.fft.rfft(part)).argmax() * rate / len(part) == pytest.approx(440, abs=3)
+    assert 0 < np.abs(wave).max() <= 1
+    assert hearing.heard(genloom.Notes([])).duration_s > 0
+    assert hearing.heard(genloom.Notes([genloom.Note(60, 1e6, 1.0)])).duration_s < 1
 
 
 def test_the_snippets_survive_any_text(tmp_path):

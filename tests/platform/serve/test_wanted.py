@@ -56,9 +56,25 @@ def test_a_file_says_it_short_or_in_full(file):
         ({"models": [{"model": "a@1", "canary": {"version": "a@3"}}, "a@2"]}, "no canary or shadow"),
         ({"models": [{"model": "a", "canary": {"version": "a@2", "share": 5}}]}, "write 5% or 0.05"),
         ({"models": ["a"], "port": 0}, "port"),
+        ({"models": [{"model": "a", "gpus": 1.5}]}, "whole GPUs, or a part of one"),
+        ({"models": [{"model": "a", "speed": {"device": "cuda"}}]}, "the replicas have no GPU"),
+        ({"models": [{"model": "a", "gpus": 1, "speed": {"device": "cpu"}}]}, "nothing would use them"),
+        ({"models": [{"model": "a", "gpus": 1, "speed": {"precision": "int8"}}]}, "give bf16 on a GPU"),
+        ({"models": [{"model": "a", "resources": {"L4": 0}}]}, "resources"),
+        ({"models": [{"model": "a", "pool": "p"}]}, "pool = p: there is none"),
+        ({"models": ["a"], "pools": {"p": {}}}, "no model is in it"),
+        ({"models": [{"model": "a", "pool": "p"}], "pools": {"p": {"hold": 0}}}, "hold"),
+        (
+            {"models": [{"model": "a", "pool": "p", "cpus": 2}], "pools": {"p": {}}},
+            "say it of the pool",
+        ),
+        (
+            {"models": [{"model": "a", "pool": "p", "canary": {"version": "a@2"}}], "pools": {"p": {}}},
+            "replicas of its own for the trial",
+        ),
         (
             ["a"],
-            "it = .*: must be a dictionary with named fields; known are cors, host, models, port, store",
+            "it = .*: must be a dictionary with named fields; known are cors, host, ingress, models, pools, port, store",
         ),
     ],
 )
@@ -84,6 +100,21 @@ def test_a_command_line_says_the_same_as_a_file(file):
     assert said.models[0] == wanted.read(file).models[1]
     assert said.port == 8001
     assert command._wanted([], file, {}, {}, {"port": 9000}).port == 9000
+
+
+def test_models_share_a_pool_by_a_file_or_a_command_line(tmp_path):
+    room = {"replicas": "1-2", "cpus": 0.5}
+    said = command._wanted(["a", "b@2"], None, room, {}, {"port": 8001}, hold=3)
+    file = tmp_path / "serve.yaml"
+    file.write_text(
+        "models: [{model: a, pool: shared}, {model: b@2, pool: shared}]\n"
+        "pools: {shared: {hold: 3, replicas: 1-2, cpus: 0.5}}\nport: 8001\n"
+    )
+    assert said == wanted.read(file)
+    assert said.cpus == 2 * 0.5
+    assert command._wanted([], file, {}, {}, {"port": 8001}) == said  # told anew, with all defaults
+    with pytest.raises(RequestError, match="leave out"):
+        command._wanted([], file, {}, {}, {}, hold=3)
 
 
 def test_words_that_do_not_go_together_are_refused(file):

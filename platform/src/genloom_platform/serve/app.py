@@ -27,7 +27,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import PlainTextResponse
 
-from genloom_platform.serve import files, openapi
+from genloom_platform.serve import docs, files, openapi
 from genloom_platform.serve.answers import GenerateAnswer, Health, ModelEntry, ModelList, PredictAnswer
 from genloom_platform.serve.asking import MAX_PROMPTS, Backend, Begun, ask, begin
 from genloom_platform.serve.body import Bodies, read_fields, read_json
@@ -83,6 +83,7 @@ def create_app(
         title="Genloom",
         version=version("genloom-platform"),
         description="Ask trained models for samples and predictions.",
+        docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
         lifespan=(lambda _: Runner(desk).running()) if desk else None,
@@ -106,6 +107,7 @@ def create_app(
     app.add_middleware(Seen, meters=meters)
     app.add_exception_handler(HTTPException, _http_error)
     _add_routes(app, backend, catalog, desk)
+    docs.add_page(app)
     if desk:
         job_routes.add_routes(app, desk)
     add_routes(app, backend, catalog)

@@ -11,10 +11,11 @@ from typing import Any
 import yaml
 from ray.serve import Application
 
+from genloom.errors import RequestError
 from genloom_platform.serve import keyring, keys, wanted
 from genloom_platform.serve.applications import GATEWAY
 from genloom_platform.serve.callers import Door
-from genloom_platform.serve.gateway import Gateway
+from genloom_platform.serve.gateway import FrontedGateway, Gateway
 from genloom_platform.serve.keeper import Keeper
 from genloom_platform.serve.keys import Lock
 from genloom_platform.serve.listener import Address
@@ -36,9 +37,10 @@ def endpoint(asked: Wanted, shelf: Shelf, door: Door, said: Announcement | None)
         door: Whom it lets in.
         said: What is told of it in the store; nothing where None is given.
     """
-    return Gateway.bind(
-        Address(asked.host, asked.port, asked.tls), door, said, Keeper.bind(asked, shelf, said)
-    )
+    keeper = Keeper.bind(asked, shelf, said)
+    if asked.ingress == "haproxy":
+        return FrontedGateway.bind(door, said, keeper)
+    return Gateway.bind(Address(asked.host, asked.port, asked.tls), door, said, keeper)
 
 
 def build(args: dict[str, Any]) -> Application:
@@ -55,6 +57,7 @@ def build(args: dict[str, Any]) -> Application:
     given = values.pop("lock", None)
     asked = wanted.checked(values, "the application's args")
     lock = Lock(bytes.fromhex(given["salt"]), bytes.fromhex(given["digest"])) if given else None
+    _check_ingress(asked)
     store = asked.store or default_url()
     if not lock:
         keyring.check_exposure(asked.host, None, Store(store))
@@ -70,6 +73,7 @@ def as_ray_serve(asked: Wanted, key: str | None) -> str:
     Raises:
         RequestError: It would be open to other machines.
     """
+    _check_ingress(asked)
     keyring.check_exposure(asked.host, key, Store(asked.store or default_url()))
     args: dict[str, Any] = asked.model_dump(mode="json", exclude_defaults=True)
     args |= {"host": asked.host, "port": asked.port, "store": asked.store or default_url()}
@@ -97,3 +101,11 @@ def url(asked: Wanted) -> str:
     here = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(asked.host, asked.host)  # noqa: S104
     scheme = "https" if asked.tls else "http"
     return f"{scheme}://[{here}]:{asked.port}" if ":" in here else f"{scheme}://{here}:{asked.port}"
+
+
+def _check_ingress(asked: Wanted) -> None:
+    if asked.ingress != "gateway":
+        raise RequestError(
+            f"ingress = {asked.ingress}: it is set where a cluster starts, and not by a file for serve deploy; "
+            f"leave it out, or use genloom serve"
+        )

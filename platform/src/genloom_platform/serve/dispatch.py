@@ -39,6 +39,8 @@ class Known:
     """By version."""
     replicas: Mapping[str, int] = field(default_factory=dict[str, int])
     """How many run now, by version."""
+    pools: Mapping[str, str] = field(default_factory=dict[str, str])
+    """The pool of each version that is in one."""
 
 
 class Dispatch:
@@ -87,6 +89,10 @@ class Dispatch:
     def models(self) -> Sequence[Card]:
         """The versions that answer; the same object until they change."""
         return self._cards
+
+    def pool(self, version: str) -> str | None:
+        """The pool that a version is in; None where it has processes of its own."""
+        return self._known.pools.get(version)
 
     async def answer(self, model: str, prompts: Sequence[Any]) -> Answers:
         """One answer for each prompt.

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from genloom_platform.serve import docs
 from genloom_platform.serve.callers import Caller, Callers
 from genloom_platform.serve.errors import SERVER, Refusal
 from genloom_platform.serve.keys import VARIABLE, is_loopback
@@ -19,7 +20,7 @@ from genloom_platform.serve.seen import NO_ROUTE, notes_of, place_of
 
 KUBERAY_PATH = "/-/healthz"
 """What KubeRay asks the head for, as it would Ray Serve's proxy."""
-OPEN_PATHS = frozenset({"/healthz", KUBERAY_PATH, "/docs", "/openapi.json"})
+OPEN_PATHS = frozenset({"/healthz", KUBERAY_PATH, "/openapi.json"}) | docs.PATHS
 """What needs no key. Whatever is not listed does, so that a new route is closed until it is."""
 MAX_REQUESTS = 256
 """Requests at once; each may hold a body in memory."""

@@ -8,6 +8,7 @@ import logging
 import threading
 import time
 from collections.abc import Sequence
+from typing import Any
 
 from ray import serve
 from ray.exceptions import RayError
@@ -15,14 +16,16 @@ from ray.exceptions import RayError
 from genloom.errors import GenloomError
 from genloom_platform.serve import applications, memory, plan, presence
 from genloom_platform.serve.dispatch import Known
+from genloom_platform.serve.handles import Handles
 from genloom_platform.serve.memory import State
 from genloom_platform.serve.model import Card
 from genloom_platform.serve.plan import Condition, End, Seen, Start, Switch, TakeBack, Target
+from genloom_platform.serve.pool import Unfit
 from genloom_platform.serve.presence import Announcement
-from genloom_platform.serve.replica import Handles
 from genloom_platform.serve.sources import Shelf, Source, targets
-from genloom_platform.serve.traffic import Report, shown, total
-from genloom_platform.serve.wanted import Wanted
+from genloom_platform.serve.standing import standings
+from genloom_platform.serve.traffic import Counts, Report, counted, shown
+from genloom_platform.serve.wanted import Pool, Wanted
 
 CPUS = 0.1
 TURN_S = 0.5
@@ -31,7 +34,8 @@ LOOK_UP_S = 2.0
 SILENT_S = 15.0
 """A gateway that has not told of itself for so long has ended."""
 STUCK_S = 300.0
-CARD_TIMEOUT_S = 20.0
+CARD_WAIT_S = 5.0
+"""How long a turn waits for versions to tell what they are."""
 
 log = logging.getLogger("genloom.serve")
 
@@ -53,7 +57,11 @@ class Keeper:
         self._told: set[str] = set()
         self._presence: presence.Presence | None = None
         self._looked_up = 0.0
-        self._handles = Handles()
+        self._handles = Handles(self._pool_of)
+        self._asked: dict[str, Any] = {}
+        """Versions that were asked what they are."""
+        self._unfit: dict[str, Condition] = {}
+        """Versions that a pool cannot load."""
         self._turned = time.monotonic()
         threading.Thread(target=self._keep, name="keeper", daemon=True).start()
 
@@ -67,7 +75,13 @@ class Keeper:
         self._reports[report.gateway] = time.monotonic(), report
         now, conditions = self._kept, self._conditions
         cards = {version: now.cards[version] for version in now.table.versions}
-        return Known(now.table, cards, {name: each.replicas for name, each in conditions.items()})
+        replicas = {name: each.replicas for name, each in conditions.items()}
+        pools = {name: each.pool for name, each in now.served.items() if each.pool is not None}
+        return Known(now.table, cards, replicas, pools)
+
+    def _pool_of(self, version: str) -> str | None:
+        served = self._memory.served.get(version)
+        return served.pool if served else None
 
     def _state(self) -> State:
         """How the endpoint is."""
@@ -103,6 +117,7 @@ class Keeper:
         self._look_up()
         conditions = applications.conditions(self._memory.served)
         self._learn_cards(conditions)
+        conditions |= {version: each for version, each in self._unfit.items() if version in conditions}
         # A version of which nothing is known yet cannot be described to callers, so it is not ready.
         for version, condition in conditions.items():
             if condition.state == "ready" and version not in self._memory.cards:
@@ -142,19 +157,32 @@ class Keeper:
             self._looked_up = time.monotonic()
         if not self._memory.served:
             # What `launch` has started beside this; whatever does not run yet is started all the same.
-            self._memory = self._memory.changed(served=plan.needed(self._targets))
+            served = plan.needed(self._targets)
+            self._memory = self._memory.changed(served=served, pools=self._wanted.pools)
 
     def _learn_cards(self, conditions: dict[str, Condition]) -> None:
-        cards = dict(self._memory.cards)
-        for version, condition in conditions.items():
-            if condition.state == "ready" and version not in cards:
-                try:
-                    asked = self._handles[version].card.remote()
-                    card: Card = asked.result(timeout_s=CARD_TIMEOUT_S)
-                except (RayError, TimeoutError) as error:
-                    log.warning("%s does not tell what it is: %s", version, type(error).__name__)
+        """Ask what versions are that run since; a pool loads a version when it is asked."""
+        cards, until = dict(self._memory.cards), time.monotonic() + CARD_WAIT_S
+        ready = {version for version, each in conditions.items() if each.state == "ready"}
+        new = ready - cards.keys() - self._unfit.keys()
+        self._asked = {version: each for version, each in self._asked.items() if version in new}
+        for version in sorted(new - self._asked.keys()):
+            self._asked[version] = self._handles[version].card.remote()
+        for version, asked in list(self._asked.items()):
+            try:
+                card: Card | Unfit = asked.result(timeout_s=max(0, until - time.monotonic()))
+            except TimeoutError:
+                continue  # it goes on being asked
+            except RayError as error:
+                log.warning("%s does not tell what it is: %s", version, type(error).__name__)
+            else:
+                if isinstance(card, Unfit):
+                    self._unfit[version] = Condition(
+                        "failed", why=card.why, since=time.time(), served=self._memory.served[version]
+                    )
                 else:
                     cards[version] = card
+            del self._asked[version]
         if cards != self._memory.cards:
             self._memory = self._memory.changed(cards=cards)
 
@@ -179,16 +207,28 @@ class Keeper:
     def _act(self, steps: Sequence[plan.Step]) -> None:
         """Remembered first: a step that was made and forgotten would be made again, and that is all."""
         self._commit()
-        starts = [
-            applications.application(self._sources[step.version], step.served)
-            for step in steps
-            if isinstance(step, Start)
-        ]
-        if starts:
-            applications.start(starts)
+        wanted, running = self._wanted.pools, dict(self._memory.pools)
         for step in steps:
             if isinstance(step, End):
-                applications.end(step.version)
+                self._end(step.version, running)
+        needed = {step.version: step.served for step in steps if isinstance(step, Start)}
+        pools = plan.pools_to_start(wanted, running)
+        starts = applications.applications(needed, self._sources, pools, self._shelf)
+        if starts:
+            applications.start(starts)
+        ended = plan.pools_to_end(wanted, running, self._memory.served)
+        for name in ended:
+            applications.end_pool(name)
+        kept = {name: pool for name, pool in (running | pools).items() if name not in ended}
+        self._memory = self._memory.changed(pools=kept)
+
+    def _end(self, version: str, pools: dict[str, Pool]) -> None:
+        condition = self._conditions[version]
+        pool = condition.served.pool if condition.served else None
+        if pool is None:
+            applications.end(version)
+        elif self._unfit.pop(version, None) is None and condition.state == "failed":
+            pools.pop(pool, None)  # it is the pool that does not run: it is started again
 
     def _tell_faults(self, conditions: dict[str, Condition]) -> None:
         for version, condition in conditions.items():
@@ -212,6 +252,7 @@ class Keeper:
                 update={
                     "models": self._models(),
                     "routes": self._routes(),
+                    "versions": standings(self._memory.table, self._conditions, self._counts()),
                     "news": tuple(text for _, text in self._memory.news[-10:]),
                 }
             )
@@ -227,16 +268,14 @@ class Keeper:
         stable = dict.fromkeys(route.stable for route in table.routes)
         return tuple(stable | dict.fromkeys(sorted(table.versions)))
 
+    def _counts(self) -> dict[str, Counts]:
+        return counted(self._memory.table, (each for _, each in self._reports.values()))
+
     def _routes(self) -> tuple[str, ...]:
-        table = self._memory.table
-        current = [each for _, each in self._reports.values() if each.generation == table.generation]
-        counts = {
-            version: total(each.counts[version] for each in current if version in each.counts)
-            for version in table.versions
-        }
+        counts = self._counts()
         failed = (
             f"canary {target.canary} of {target.served.model} is taken back: {why}"
             for target in self._targets
             if (why := self._memory.taken_back.get(target.trial))
         )
-        return (*(shown(route, counts) for route in table.routes), *failed)
+        return (*(shown(route, counts) for route in self._memory.table.routes), *failed)

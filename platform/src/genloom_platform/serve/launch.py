@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from genloom.errors import GenloomError, RequestError
 from genloom_platform import cluster
-from genloom_platform.serve import keyring, keys, plan, tls, wanted
+from genloom_platform.serve import ingress, keyring, keys, placement, plan, tls, wanted
 from genloom_platform.serve.callers import door
 from genloom_platform.serve.presence import Announcement
 from genloom_platform.serve.sources import Given, Registered, Shelf, Source, targets
@@ -104,14 +104,13 @@ def start_shelf(asked: Wanted, shelf: Shelf, store: Store | None = None) -> str:
     said = Announcement(store=store.url, url=url) if store else None
     admitted = door(asked.host, key, store.url if store else None, asked.cors)
     try:
-        serve.start(proxy_location=application.NO_PROXY)
+        ingress.listen(serve, asked)
         bound = application.endpoint(asked, shelf, admitted, said)
-        target = serve.RunTarget(target=bound, name=applications.GATEWAY, route_prefix=None)
+        target = serve.RunTarget(
+            target=bound, name=applications.GATEWAY, route_prefix=ingress.prefix(asked)
+        )
         # The versions at once with it, and not by the keeper, so that they need not wait for that.
-        versions = [
-            applications.application(sources[version], served)
-            for version, served in plan.needed(found).items()
-        ]
+        versions = applications.applications(plan.needed(found), sources, asked.pools, shelf)
         applications.start([target, *versions])
         _await_versions(serve)
         _await_answer(url, key, asked)
@@ -172,6 +171,13 @@ def check(host: str, port: int, store: Store | None = None) -> None:
 
 def stop() -> None:
     """End the endpoint that this process's cluster serves, if it does; returns when it has ended."""
+    try:
+        _stop()
+    finally:
+        ingress.clear()
+
+
+def _stop() -> None:
     import ray
     from ray.serve._private.constants import SERVE_CONTROLLER_NAME, SERVE_NAMESPACE
 
@@ -197,7 +203,9 @@ def stop() -> None:
 
 def _connect(asked: Wanted) -> Any:
     """Ray's serve module, in a process that is connected to a cluster that serves nothing yet."""
+    ingress.prepare(asked.ingress, asked.host)
     cluster.connect(OWN_CPUS + asked.cpus)
+    placement.check(asked)
     serve = _quiet_serve()
     if serve.status().applications:
         raise RequestError(

@@ -14,7 +14,7 @@ from ray.serve._private.constants import SERVE_CONTROLLER_NAME, SERVE_NAMESPACE
 
 from genloom_platform.serve.model import Card
 from genloom_platform.serve.traffic import Table
-from genloom_platform.serve.wanted import Served
+from genloom_platform.serve.wanted import Pool, Served
 from genloom_platform.settings import Settings
 
 MEMORY, STATE = "genloom-keeper", "genloom-endpoint"
@@ -32,6 +32,8 @@ class Memory(Settings):
     """Trials that have failed, and why."""
     served: dict[str, Served] = Field(default_factory=dict)
     """How each version was started."""
+    pools: dict[str, Pool] = Field(default_factory=dict)
+    """How each pool was started."""
     cards: dict[str, Card] = Field(default_factory=dict)
     """By version: one that was scaled to zero cannot be asked for it."""
     news: tuple[tuple[int, str], ...] = ()

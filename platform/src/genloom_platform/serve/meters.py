@@ -143,3 +143,37 @@ class ModelMeters:
         if self._gpu is not None:
             self._memory.set(self._gpu.memory_reserved(), self._labels)
         self._gathered.tell()
+
+
+class PoolMeters:
+    """What a process counts that several models share."""
+
+    def __init__(self, pool: str) -> None:
+        from ray.util.metrics import Counter, Gauge, Histogram
+
+        self._pool, self._number = {"pool": pool}, 0
+        labels = ("pool", "model")
+        self._loads = Counter("genloom_serve_model_loads_total", "Models that were loaded.", labels)
+        self._put_away = Counter(
+            "genloom_serve_models_put_away_total", "Models that made room for others.", labels
+        )
+        self._seconds = Histogram(
+            "genloom_serve_model_load_seconds", "How long a model was loaded.", SECONDS, labels
+        )
+        self._held = Gauge("genloom_serve_models_held", "Models that are loaded.", ("pool",))
+
+    def loaded(self, model: str, seconds: float) -> None:
+        """A model was loaded."""
+        labels = {**self._pool, "model": model}
+        self._loads.inc(1, labels)
+        self._seconds.observe(seconds, labels)
+        self._change(1)
+
+    def put_away(self, model: str) -> None:
+        """A model made room for another one."""
+        self._put_away.inc(1, {**self._pool, "model": model})
+        self._change(-1)
+
+    def _change(self, by: int) -> None:
+        self._number += by
+        self._held.set(self._number, self._pool)

@@ -7,13 +7,14 @@ import re
 import types
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from pydantic import BaseModel, ValidationError
 
 from genloom import (
     Audio,
+    ClassColumn,
     Generator,
     Image,
     LoadedModel,
@@ -63,6 +64,8 @@ class Card:
     """Whether prompts can join its batches while these run."""
     pinned: bool = False
     """Whether a request named this very version."""
+    classes: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
+    """The names of its dataset's classes, by column."""
 
     @property
     def address(self) -> str:
@@ -103,6 +106,11 @@ class Served(ABC):
             definitions,
             fields,
             self.running,
+            classes={
+                column: facts.names
+                for column, facts in self.loaded.data or ()
+                if isinstance(facts, ClassColumn)
+            },
         )
 
     @property

@@ -8,8 +8,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from genloom_platform.serve.traffic import Report, Route, Table, total, verdict
-from genloom_platform.serve.wanted import Served
+from genloom_platform.serve.traffic import Report, Route, Table, counted, verdict
+from genloom_platform.serve.wanted import Pool, Served
 
 RETRY_S = 60.0
 """After so long a version that could not start is tried again."""
@@ -159,11 +159,7 @@ def needed(targets: Sequence[Target], taken_back: Collection[str] = ()) -> dict[
 
 
 def _failed_trials(seen: Seen) -> list[TakeBack]:
-    current = [each for each in seen.reports if each.generation == seen.table.generation]
-    counts = {
-        version: total(each.counts[version] for each in current if version in each.counts)
-        for version in seen.table.versions
-    }
+    counts = counted(seen.table, seen.reports)
     found: list[TakeBack] = []
     for target in seen.targets:
         trial, canary = target.served.canary, target.canary
@@ -222,12 +218,28 @@ def _differs(condition: Condition | None, served: Served) -> bool:
         return True
     if condition.state == "ending" or condition.served is None:
         return False  # one that ends can be started when it has
-    return _manner(condition.served) != _manner(served)
+    if condition.served.pool != served.pool:
+        return False  # it stays where it is: elsewhere it would be missing meanwhile
+    return condition.served.room != served.room
 
 
-def _manner(served: Served) -> tuple[object, ...]:
-    """What a version's own processes know of how it is served."""
-    return served.replicas, served.cpus, served.gpus
+def pools_to_start(wanted: Mapping[str, Pool], running: Mapping[str, Pool]) -> dict[str, Pool]:
+    """The pools that do not run yet, or otherwise."""
+    return {name: pool for name, pool in wanted.items() if running.get(name) != pool}
+
+
+def pools_to_end(
+    wanted: Mapping[str, Pool], running: Mapping[str, Pool], served: Mapping[str, Served]
+) -> list[str]:
+    """The pools that are not wanted any more, and hold no version that is.
+
+    Args:
+        wanted: What is wanted.
+        running: What has been started.
+        served: How each version was started.
+    """
+    used = {each.pool for each in served.values()}
+    return [name for name in running if name not in wanted and name not in used]
 
 
 def _may_end(seen: Seen, version: str, condition: Condition, needed: bool) -> bool:

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from genloom.data import Facts
 from genloom.errors import StoreError
+from genloom_platform.serve.standing import Standing, uncounted
 from genloom_platform.store import Store
 from genloom_platform.train import lock
 from genloom_platform.train.background import repeating
@@ -29,6 +30,8 @@ class Endpoint(Facts):
     """UTC, ISO 8601."""
     routes: tuple[str, ...] = ()
     """Which version answers for which model, and what is on trial, in words."""
+    versions: tuple[Standing, ...] = ()
+    """Each version and how it stands; what is counted of it may be some seconds old."""
     news: tuple[str, ...] = ()
     """What changed last, in words."""
     holder: lock.Holder
@@ -43,7 +46,14 @@ class Announcement(Facts):
     url: str
     models: tuple[str, ...] = ()
     routes: tuple[str, ...] = ()
+    versions: tuple[Standing, ...] = ()
     news: tuple[str, ...] = ()
+
+    @property
+    def uncounted(self) -> "Announcement":
+        """The same without what changes with each request."""
+        versions = tuple(map(uncounted, self.versions))
+        return self.model_copy(update={"routes": (), "versions": versions})
 
 
 class Presence:
@@ -57,9 +67,9 @@ class Presence:
         self._renewing.__enter__()
 
     def tell(self, said: Announcement) -> None:
-        """Write what is so now, where it is not so already."""
-        if said != self._said:
-            self._said = said
+        """Write what is so now, where it is not so already; new counts go with the next renewal."""
+        before, self._said = self._said, said
+        if said.uncounted != before.uncounted:
             self._renew()
 
     def end(self) -> None:

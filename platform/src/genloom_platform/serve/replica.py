@@ -8,14 +8,13 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from typing import Any, cast
 
 from ray import serve
 from ray.exceptions import RayActorError
-from ray.serve.handle import DeploymentHandle
 
 from genloom import LoadedModel, Prompt
 from genloom.errors import GenloomError, InvalidConfig, PromptError, RequestError
@@ -24,6 +23,7 @@ from genloom_platform.serve.dispatch import Dispatch
 from genloom_platform.serve.engine import Engine
 from genloom_platform.serve.errors import SERVER, Refusal
 from genloom_platform.serve.guard import MAX_REQUESTS
+from genloom_platform.serve.handles import Handles
 from genloom_platform.serve.meters import ModelMeters
 from genloom_platform.serve.model import Card, Served, ServedGenerator, served, whole
 from genloom_platform.serve.scaling import REQUESTS
@@ -43,8 +43,6 @@ PARTS_PER_S = 200
 that come together cost no more than one."""
 READERS = 2
 """Requests whose prompts are read at once: decoding a picture takes up to 500 MiB."""
-PREFIX = "genloom."
-"""Before a version in the name of its Serve application."""
 HEALTH_S = 2.0
 """Between two looks whether a replica lives; one that does not is replaced."""
 CAUSE = "because: "
@@ -77,9 +75,21 @@ class ModelReplica:
         self._meters = ModelMeters(self._model.loaded.name, queue)
         self._worker = ThreadPoolExecutor(1, "model")
         self._readers = ThreadPoolExecutor(READERS, "reader")
+        # Not as a decorator, whose queue is the class's: where a process holds several models (`pool.py`), the
+        # first one of a batch would answer for the others.
+        batch = serve.batch(max_batch_size=MAX_BATCH, batch_wait_timeout_s=BATCH_WAIT_S)
+        self._batch: Callable[[Prompt], Awaitable[Any]] = cast(Any, batch(self._batched))
         self._idle = asyncio.Event()
         self._idle.set()
         self._requests = self._streams = 0
+
+    def put_away(self) -> None:
+        """Free the model, where the process goes on without it (`pool.py`); nobody may ask it any more."""
+        if self._engine:
+            self._engine.close()
+        for threads in (self._worker, self._readers):
+            threads.shutdown(wait=False)
+        del self._model, self._engine
 
     def record_autoscaling_stats(self) -> dict[str, float]:
         """What `scaling.by_requests` goes by; Serve itself counts calls, each of which may hold many."""
@@ -198,8 +208,7 @@ class ModelReplica:
         self._meters.tokens(len(pieces))
         return whole(pieces)
 
-    @serve.batch(max_batch_size=MAX_BATCH, batch_wait_timeout_s=BATCH_WAIT_S)
-    async def _batch(self, prompts: list[Prompt]) -> list[Any]:
+    async def _batched(self, prompts: list[Prompt]) -> list[Any]:
         self._idle.clear()
         began_s = time.perf_counter()
         try:
@@ -260,20 +269,11 @@ def warm(model: Served) -> None:
     model.answer(prompt, result)
 
 
-class Handles(dict[str, DeploymentHandle]):
-    """Serve's handles to versions, by `name@version`."""
-
-    def __missing__(self, version: str) -> DeploymentHandle:
-        handle = serve.get_deployment_handle(version, PREFIX + version, _check_exists=False)
-        self[version] = handle
-        return handle
-
-
 class RayBackend:
     """The models of an endpoint, reached through Serve's handles."""
 
     def __init__(self) -> None:
-        self._handles = Handles()
+        self._handles = Handles(lambda version: self.dispatch.pool(version))
         self.dispatch = Dispatch(self._call)
 
     def models(self) -> Sequence[Card]:

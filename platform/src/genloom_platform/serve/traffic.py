@@ -122,6 +122,15 @@ class Report(Settings):
     """Requests that versions have and have not answered."""
 
 
+def counted(table: Table, reports: Iterable[Report]) -> dict[str, Counts]:
+    """What the versions of a table did, by all gateways that go by it."""
+    current = [each for each in reports if each.generation == table.generation]
+    return {
+        version: total(each.counts[version] for each in current if version in each.counts)
+        for version in table.versions
+    }
+
+
 class Answers(list[Any]):
     """One answer for each prompt, and the version that gave them."""
 

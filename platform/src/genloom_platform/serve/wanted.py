@@ -6,6 +6,10 @@ models:
     replicas: 0-4                        # with load; to zero when nobody asks
     canary: {version: char-rnn@8, share: 5%}
     shadow: {version: char-rnn@9}
+  - {model: digits, pool: small}         # one of many that share processes
+  - {model: names, pool: small}
+pools:
+  small: {hold: 8, replicas: 2}          # each of the two holds 8 models, and puts one away for another
 host: 127.0.0.1
 port: 8000
 tls: {cert: models.pem, key: models.key}
@@ -13,7 +17,7 @@ tls: {cert: models.pem, key: models.key}
 
 import re
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
@@ -37,6 +41,7 @@ def _share(value: Any) -> Any:
     return value
 
 
+Ingress = Literal["gateway", "haproxy"]
 Share = Annotated[float, BeforeValidator(_share)]
 
 
@@ -101,18 +106,65 @@ class Shadow(Settings):
     """Of the requests to the model."""
 
 
-class Served(Settings):
-    """A model, and how it is served."""
+class Room(Settings):
+    """The processes that answer: how many, where, and how fast."""
 
-    model: str
-    """`name`, `name@version` or `name@alias`; where the alias moves, the endpoint follows."""
     replicas: Replicas = Field(default_factory=Replicas)
     cpus: float = Field(default=1.0, ge=0)
     """Of a replica."""
     gpus: float = Field(default=0, ge=0)
-    """Of a replica."""
+    """Of a replica: a part of one, as in 0.25, which four share, or whole ones."""
+    resources: dict[str, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
+    """Other resources that a node must have for a replica, by Ray's names: `{"accelerator_type:L4": 0.001}`."""
     speed: Speed = Field(default_factory=Speed)
     """Precision, compilation, device and warm-up of each replica."""
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if self.gpus > 1 and self.gpus % 1:
+            raise ValueError(
+                f"gpus = {self.gpus:g}: a replica has whole GPUs, or a part of one; give 0.5 or 2"
+            )
+        if self.speed.device == "cuda" and not self.gpus:
+            raise ValueError(
+                "speed.device = cuda: the replicas have no GPU; give them one, as in gpus: 1"
+            )
+        if self.speed.device == "cpu" and self.gpus:
+            raise ValueError(
+                f"gpus = {self.gpus:g}: with speed.device = cpu nothing would use them; leave out one of the two"
+            )
+        if self.speed.precision == "int8" and self.gpus:
+            raise ValueError(
+                f"gpus = {self.gpus:g}: int8 is computed on a CPU; give bf16 on a GPU, or leave gpus out"
+            )
+        return self
+
+    @property
+    def room(self) -> "Room":
+        """The same without whose it is."""
+        return Room(**{name: getattr(self, name) for name in Room.model_fields})
+
+
+class Pool(Room):
+    """Processes that several models share.
+
+    Each holds some models, loads another one when it is asked for, and puts that away for it which was not asked
+    for the longest time. What a model answers is the same as from a process of its own; the first request after
+    it was put away waits until it is loaded again.
+    """
+
+    hold: int = Field(default=4, ge=1)
+    """Models that a replica holds at once."""
+
+
+class Served(Room):
+    """A model, and how it is served."""
+
+    model: str
+    """`name`, `name@version` or `name@alias`; where the alias moves, the endpoint follows."""
+    pool: str | None = None
+    """The pool whose processes answer for it; processes of its own where it has none. A version that runs
+    already stays where it is."""
     canary: Canary | None = None
     shadow: Shadow | None = None
 
@@ -141,16 +193,32 @@ class Served(Settings):
                 )
         return self
 
+    @model_validator(mode="after")
+    def _at_home_in_its_pool(self) -> Self:
+        if self.pool is not None and self.room != Room():
+            own = ", ".join(name for name, value in self.room if value != getattr(Room(), name))
+            raise ValueError(f"{own}: {self.model} is in the pool {self.pool}; say it of the pool")
+        if self.pool is not None and self.canary:
+            raise ValueError(
+                f"canary = {self.canary.version}: in a pool it would be judged by how often it is loaded; give "
+                f"{self.name} replicas of its own for the trial, without pool"
+            )
+        return self
+
 
 class Wanted(Settings):
     """All that an endpoint is to serve, and where."""
 
     models: tuple[Served, ...]
+    pools: dict[str, Pool] = Field(default_factory=dict)
+    """Processes that several models share, by name."""
     host: str = "127.0.0.1"
     """The address to listen on; beyond loopback keys are asked for."""
     port: int = Field(default=8000, ge=1, le=65535)
     tls: Tls | None = None
     """Its certificate and key; plain HTTP where they are left out, for loopback or a proxy that speaks TLS."""
+    ingress: Ingress = "gateway"
+    """What takes the callers' connections: the gateway's own process, or HAProxy (`haproxy`) before it."""
     cors: tuple[str, ...] = ()
     """Pages in browsers that may ask, as in `https://app.acme.example`, or `*`."""
     store: str | None = None
@@ -159,8 +227,11 @@ class Wanted(Settings):
     @property
     def cpus(self) -> float:
         """What its replicas may take at most, with the room that a change of version needs."""
-        each = [model.replicas.max * model.cpus * len(model.references) for model in self.models]
-        return sum(each) + max(model.replicas.max * model.cpus for model in self.models)
+        alone = [model for model in self.models if model.pool is None]
+        each = [model.replicas.max * model.cpus * len(model.references) for model in alone]
+        shared = [pool.replicas.max * pool.cpus for pool in self.pools.values()]
+        change = max((model.replicas.max * model.cpus for model in alone), default=0)
+        return sum(each) + sum(shared) + change
 
     @field_validator("models")
     @classmethod
@@ -177,6 +248,26 @@ class Wanted(Settings):
                     f"{model.name} is served in several versions, and then takes no canary or shadow"
                 )
         return models
+
+    @model_validator(mode="after")
+    def _reached(self) -> Self:
+        if self.ingress == "haproxy" and self.tls:
+            raise ValueError(
+                "ingress = haproxy: Serve's HAProxy speaks no TLS; leave out one of the two, or let a proxy of "
+                "yours speak it"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _pools_used(self) -> Self:
+        used = {model.pool for model in self.models if model.pool is not None}
+        for name in sorted(used - self.pools.keys()):
+            raise ValueError(f"pool = {name}: there is none of this name; describe it under pools")
+        for name in sorted(self.pools.keys() - used):
+            raise ValueError(
+                f"pools.{name}: no model is in it; name it as the pool of some, or leave it out"
+            )
+        return self
 
 
 def read(file: Path) -> Wanted:

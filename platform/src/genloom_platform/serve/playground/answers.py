@@ -13,6 +13,7 @@ from gradio.utils import get_upload_folder
 
 from genloom import Image, Notes
 from genloom_platform.serve.model import Card
+from genloom_platform.serve.playground.hearing import heard
 
 MAX_COUNT = {"image": 16}
 FEW = 4
@@ -27,6 +28,7 @@ class Answers:
 
     def __init__(self, card: Card) -> None:
         self.makes = card.makes if card.kind == "generator" else "prediction"
+        self._names = card.classes.get(card.makes, ()) if card.kind == "predictor" else ()
         match self.makes:
             case "image":
                 gallery = gr.Gallery(
@@ -47,6 +49,7 @@ class Answers:
             case "notes":
                 self.parts = [
                     gr.HTML(visible=False, elem_classes="scores"),
+                    *(gr.Audio(visible=False, type="filepath", interactive=False) for _ in range(FEW)),
                     gr.File(label="Scores", file_count="multiple", interactive=False, visible=False),
                 ]
             case "prediction":
@@ -108,15 +111,20 @@ class Answers:
             for each in answers
         )
         files = [_file(each, ".mid") for each in answers]
+        roll, *players, scores = self.parts
         return {
-            self.parts[0]: gr.update(value=rolls, visible=True),
-            self.parts[1]: gr.update(value=files, visible=True),
+            roll: gr.update(value=rolls, visible=True),
+            **{player: gr.update(value=None, visible=False) for player in players},
+            **{player: _played(each) for player, each in zip(players, answers, strict=False)},
+            scores: gr.update(value=files, visible=True),
         }
 
     def _prediction(self, answer: Mapping[str, Any]) -> dict[Any, Any]:
         bars, rest = self.parts
         if answer["kind"] in ("label", "value"):
-            shown = _bars(answer) if answer["kind"] == "label" else f"{answer['value']:.6g}"
+            shown = (
+                _bars(answer, self._names) if answer["kind"] == "label" else f"{answer['value']:.6g}"
+            )
             return {bars: gr.update(value=shown, visible=True), rest: gr.update(visible=False)}
         return {bars: gr.update(visible=False), rest: gr.update(value=dict(answer), visible=True)}
 
@@ -130,16 +138,16 @@ def _caption(seed: int | None) -> str:
     return "Answer" if seed is None else f"seed {seed}"
 
 
-def _bars(answer: Mapping[str, Any]) -> Any:
-    """The likeliest classes; of the others the endpoint's answer has the probabilities, not the names."""
-    name = answer["name"] or f"class {answer['index']}"
+def _bars(answer: Mapping[str, Any], names: Sequence[str]) -> Any:
+    """The likeliest classes by name; by index where the dataset has no names for them."""
     probabilities: Sequence[float] = answer["probabilities"]
+    known = dict(enumerate(names)) | ({answer["index"]: answer["name"]} if answer["name"] else {})
+    called = [known.get(index) or f"class {index}" for index in range(len(probabilities))]
     if not probabilities:
-        return name
-    return {
-        name if index == answer["index"] else f"class {index}": probability
-        for index, probability in enumerate(probabilities)
-    }
+        return known.get(answer["index"]) or f"class {answer['index']}"
+    if len(set(called)) < len(called):  # the page shows one bar a name
+        called = [f"{name} ({index})" for index, name in enumerate(called)]
+    return dict(zip(called, probabilities, strict=True))
 
 
 def _file(answer: Mapping[str, Any], suffix: str) -> str:
@@ -148,6 +156,13 @@ def _file(answer: Mapping[str, Any], suffix: str) -> str:
     path = Path(folder) / f"seed-{answer['seed']}{suffix}"
     path.write_bytes(base64.b64decode(answer["sample"]["data"]))
     return str(path)
+
+
+def _played(answer: Mapping[str, Any]) -> Any:
+    """A score's player; a browser plays no MIDI itself."""
+    sound = heard(Notes.from_json(answer["sample"])).to_json()
+    value = _file({"seed": answer["seed"], "sample": sound}, ".wav")
+    return gr.update(value=value, label=_caption(answer["seed"]), visible=True)
 
 
 def _roll(score: Notes) -> str:

@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, cast
 
 from genloom_platform.serve.model import Card
@@ -37,6 +37,8 @@ class Field:
     low_excluded: bool = False
     high_excluded: bool = False
     choices: tuple[Any, ...] = ()
+    names: tuple[str, ...] = ()
+    """What the choices are called, where they are classes of the dataset."""
     max_chars: int | None = None
 
     @property
@@ -57,10 +59,13 @@ class Unreadable(ValueError):
 
 
 def fields_of(card: Card) -> list[Field]:
-    """The fields of a model's prompt but its seed, those of models within it one after the other."""
+    """The fields of a model's prompt but its seed, those of models within it one after the other.
+
+    A number that has the name of a column of classes is a choice of one of these.
+    """
     definitions = {f"#/components/schemas/{name}": each for name, each in card.definitions.items()}
     found = _walk(card.prompt_schema, definitions, ())
-    return [field for field in found if field.path != ("seed",)]
+    return [_with_classes(field, card) for field in found if field.path != ("seed",)]
 
 
 def prompt_of(values: Sequence[tuple[Field, Any]]) -> dict[str, Any]:
@@ -150,6 +155,13 @@ def _field(path: tuple[str, ...], schema: Mapping[str, Any], required: bool) -> 
         choices=choices,
         max_chars=schema.get("maxLength"),
     )
+
+
+def _with_classes(field: Field, card: Card) -> Field:
+    names = card.classes.get(field.name, ())
+    if not names or field.kind != "integer":
+        return field
+    return replace(field, kind="choice", choices=tuple(range(len(names))), names=names)
 
 
 def _kind(schema: Mapping[str, Any]) -> tuple[FieldKind, tuple[Any, ...]]:

@@ -30,7 +30,8 @@ def widget(field: Field) -> Any:
         case "boolean":
             return gr.Checkbox(bool(default), label=label, info=info)
         case "choice":
-            choices = [(_shown(value), str(index)) for index, value in enumerate(field.choices)]
+            names = field.names or tuple(map(_shown, field.choices))
+            choices = [(name, str(index)) for index, name in enumerate(names)]
             if not field.required and default not in field.choices:
                 choices.insert(0, ("not set", ""))
             chosen = str(field.choices.index(default)) if default in field.choices else choices[0][1]
