@@ -74,7 +74,7 @@ def test_a_file_says_it_short_or_in_full(file):
         ),
         (
             ["a"],
-            "it = .*: must be a dictionary with named fields; known are cors, host, ingress, models, pools, port, store",
+            "it = .*: must be a dictionary with named fields; known are cors, host, ingress, models, pools",
         ),
     ],
 )
