@@ -11,8 +11,6 @@ from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-import torch
-
 from genloom import Piece, Prompt, RunningBatch, Sample
 
 
@@ -161,8 +159,13 @@ class Engine:
             self._closed = True
             self._change.notify()
 
-    @torch.inference_mode()
     def _run(self) -> None:
+        import torch  # here: the gateway and the keeper know this module too, and need no torch
+
+        with torch.inference_mode():
+            self._make_all()
+
+    def _make_all(self) -> None:
         batch, places = self._begin(), dict[int, _Writing]()
         while self._wait(idle=not places):
             try:

@@ -63,8 +63,10 @@ class Runner:
                 await self._take_up()
             except StoreError as error:
                 log.warning("jobs wait, as the store is away: %s", error)
+            # Python 3.11's wait_for may swallow that this is cancelled, and it would go on for ever.
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._desk.accepted.wait(), LOOK_S)
+                async with asyncio.timeout(LOOK_S):
+                    await self._desk.accepted.wait()
 
     async def _take_up(self) -> None:
         """Start what may start, first of callers with the fewest running jobs; stop what has ended elsewhere."""
