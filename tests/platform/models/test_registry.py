@@ -2,6 +2,8 @@
 
 import shutil
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -176,3 +178,20 @@ def test_samples_that_a_version_makes_here_tell_what_makes_them_again(versions, 
     assert model.generate([{"label": 3, "seed": 6}]) == samples[1:]
     with pytest.raises(RequestError, match="leave label out"):
         model.generate([{}], label=3)
+
+
+def test_a_registry_whose_writer_was_killed_in_the_middle_is_as_before(versions):
+    made = versions.make()
+    file = database_of(versions.store)
+    writing = f"""
+import os, signal, sqlite3
+database = sqlite3.connect({str(file)!r})
+database.execute("pragma cache_size = 1")
+database.execute("begin")
+database.execute("create table half (x)")
+database.executemany("insert into half values (?)", [("x" * 2000,)] * 500)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    subprocess.run([sys.executable, "-c", writing])
+    assert file.with_name("mlflow.db-journal").stat().st_size
+    assert [version.full_name for version in Registry(versions.store).versions()] == [made.full_name]

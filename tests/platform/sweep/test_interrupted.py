@@ -39,9 +39,9 @@ def interrupted(tmp_path_factory):
     command = [sys.executable, "-m", "genloom_platform.cli", "sweep", str(file)]
 
     def run(*words):
-        return subprocess.run(
-            words, env=environment, capture_output=True, text=True, timeout=300, check=True
-        )
+        done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done
 
     run(*command[:3], "data", "import", "digits")
     polite = ended_by(signal.SIGINT, 0, store, command, environment)

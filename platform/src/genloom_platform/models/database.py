@@ -165,7 +165,8 @@ def _check(store: Store, file: Path, anew: bool) -> None:
             )
         return
     try:
-        with sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True, timeout=LOCKED_S) as database:
+        # For writing too: what a killed process had begun to write is taken back by the first to open it.
+        with sqlite3.connect(f"{file.as_uri()}?mode=rw", uri=True, timeout=LOCKED_S) as database:
             names = {row[0] for row in database.execute("select name from sqlite_master")}
             query = "select version_num from alembic_version"
             found = [row[0] for row in database.execute(query)] if "alembic_version" in names else []
