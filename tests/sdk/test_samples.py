@@ -100,3 +100,19 @@ def test_a_file_is_what_its_name_says(tmp_path):
     for name in ("a.png", "b.PNG", "c", "d.v2"):
         assert picture.save(tmp_path / name).read_bytes() == picture.to_bytes()
     assert Text("x").save(tmp_path / "notes.md").read_text() == "x"
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda wav: wav[:-1], "cut short"),
+        (lambda wav: wav[:-2], "cut short"),
+        (lambda wav: wav[:30], "cut short"),
+        (lambda wav: wav[:34] + b"\x08" + wav[35:], "it has 8 bits"),
+        (lambda wav: b"", "cut short"),
+    ],
+)
+def test_a_sound_that_is_not_whole_is_told_with_what_to_give(change, words):
+    wav = Audio(np.zeros((2, 10), np.float32), 16000).to_bytes()
+    with pytest.raises(ValueError, match=f"{words}; give a whole one of 16 bits"):
+        Audio.from_bytes(change(wav))

@@ -313,11 +313,17 @@ class Audio(Sample):
         try:
             with wave.open(io.BytesIO(data), "rb") as file:
                 if file.getsampwidth() != 2:
-                    raise ValueError(f"a WAV of 16 bits is needed, not of {8 * file.getsampwidth()}")
-                pcm = np.frombuffer(file.readframes(file.getnframes()), "<i2")
+                    raise wave.Error(f"it has {8 * file.getsampwidth()} bits")
+                frames = file.readframes(file.getnframes())
                 channels, rate_hz = file.getnchannels(), file.getframerate()
+                if len(frames) % (2 * channels):
+                    raise EOFError
         except (wave.Error, EOFError) as error:
-            raise ValueError(f"not a readable WAV file: {error}") from error
+            reason = str(error) or "it is cut short"
+            raise ValueError(
+                f"not a readable WAV file: {reason}; give a whole one of 16 bits"
+            ) from error
+        pcm = np.frombuffer(frames, "<i2")
         return cls((pcm.reshape(-1, channels).T / 32767).astype(np.float32), rate_hz)
 
     def _repr_html_(self) -> str:

@@ -10,6 +10,7 @@ import time
 import zlib
 from http.client import HTTPConnection
 
+import httpx
 import numpy as np
 import pytest
 from fastapi.testclient import TestClient
@@ -340,6 +341,30 @@ def test_too_many_requests_at_once_are_refused(client, monkeypatch):
     assert (answer.status_code, error_of(answer)["code"]) == (503, "overloaded")
     assert answer.headers["retry-after"] == "1"
     assert client.get("/healthz").status_code == 200
+
+
+def test_bodies_that_are_still_arriving_keep_nobody_out(all_models, monkeypatch):
+    monkeypatch.setattr(guard, "MAX_REQUESTS", 1)
+    monkeypatch.setattr(guard, "MAX_OPEN", 5)
+    server = serving(create_app(LocalBackend(*all_models)))
+    url = next(server)
+    slow = [HTTPConnection(url.removeprefix("http://"), timeout=10) for _ in range(5)]
+    for connection in slow:
+        connection.putrequest("POST", "/v1/generate/drawer")
+        connection.putheader("Content-Type", "application/json")
+        connection.putheader("Content-Length", "2")
+        connection.endheaders()
+        connection.send(b"{")
+        if connection is slow[3]:
+            time.sleep(0.2)
+            assert httpx.post(f"{url}/v1/generate/drawer", json={}).status_code == 200
+    time.sleep(0.2)
+    assert httpx.post(f"{url}/v1/generate/drawer", json={}).json()["error"]["code"] == "overloaded"
+    for connection in slow:
+        connection.send(b"}")
+        assert connection.getresponse().status == 200
+        connection.close()
+    next(server, None)
 
 
 def test_with_a_key_everything_but_health_and_the_page_asks_for_it(client_of, drawer):

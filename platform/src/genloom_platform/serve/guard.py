@@ -23,7 +23,9 @@ KUBERAY_PATH = "/-/healthz"
 OPEN_PATHS = frozenset({"/healthz", KUBERAY_PATH, "/openapi.json"}) | docs.PATHS
 """What needs no key. Whatever is not listed does, so that a new route is closed until it is."""
 MAX_REQUESTS = 256
-"""Requests at once; each may hold a body in memory."""
+"""Requests that are answered at once."""
+MAX_OPEN = 1024
+"""Requests at once, those included whose bodies are still arriving, slowly or not: these keep nobody out."""
 
 log = logging.getLogger("genloom.serve")
 
@@ -34,26 +36,36 @@ class Guard:
     def __init__(self, app: ASGIApp, callers: Callers | None) -> None:
         self._app = app
         self._callers = callers
-        self._running = 0
+        self._open = self._running = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        started = False
+        started = arrived = False
+
+        async def received() -> Message:
+            nonlocal arrived
+            message = await receive()
+            if not arrived and message["type"] == "http.request" and not message.get("more_body"):
+                if self._running >= MAX_REQUESTS:
+                    raise _overloaded(MAX_REQUESTS)
+                arrived = True
+                self._running += 1
+            return message
 
         async def watched(message: Message) -> None:
             nonlocal started
             started = True
             await send(message)
 
-        self._running += 1
+        self._open += 1
         try:
             with ExitStack() as asking:  # left with the last byte, or when the caller goes away
                 if place := await self._check(scope):
                     asking.enter_context(place)
-                await self._app(scope, receive, watched)
+                await self._app(scope, received, watched)
         except Exception as error:
             refusal = error if isinstance(error, Refusal) else _failure(scope, error)
             notes_of(scope).refused = refusal.body.code
@@ -62,7 +74,8 @@ class Guard:
             accept = dict(scope["headers"]).get(b"accept", b"").decode("latin-1")
             await refusal.response(accept)(scope, receive, send)
         finally:
-            self._running -= 1
+            self._open -= 1
+            self._running -= arrived
 
     async def _check(self, scope: Scope) -> AbstractContextManager[None] | None:
         """What lasts as long as the request, where its caller is known."""
@@ -75,16 +88,15 @@ class Guard:
             await _find(headers.get("authorization", b""), self._callers) if self._callers else None
         )
         notes_of(scope).key = caller.name if caller else None
-        if self._running > MAX_REQUESTS:
-            raise Refusal(
-                503,
-                "overloaded",
-                f"{MAX_REQUESTS} requests are being answered already, and no more are taken at once; "
-                f"ask again in a second",
-                kind=SERVER,
-                headers={"Retry-After": "1"},
-            )
+        if self._open > MAX_OPEN:
+            raise _overloaded(MAX_OPEN)
         return self._callers.asking(caller) if self._callers and caller else None
+
+
+def _overloaded(most: int) -> Refusal:
+    rule = f"{most} requests are being answered already, and no more are taken at once"
+    headers = {"Retry-After": "1"}
+    return Refusal(503, "overloaded", f"{rule}; ask again in a second", kind=SERVER, headers=headers)
 
 
 async def _find(authorization: bytes, callers: Callers) -> Caller:
