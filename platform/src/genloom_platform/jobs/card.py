@@ -12,6 +12,8 @@ from genloom_platform.units import duration
 
 LINES = 8
 """The last lines of its log that a card shows."""
+KEPT = 10_000
+"""Characters of a log that is watched, whose end a card shows."""
 COLOURS = {"running": "#1f77b4", "succeeded": "#2ca02c", "failed": "#d62728", "stopped": "#b8860b"}
 """Of the states; one that has not begun has the text's own."""
 
@@ -36,7 +38,7 @@ def watch(job: Job) -> None:
     log = ""
     shown = display(_Html(_card(job, job.state(), log)), display_id=True)
     for text in job.logs(follow=True):
-        log += text
+        log = (log + text)[-KEPT:]
         shown.update(_Html(_card(job, job.state(), log)))
     shown.update(_Html(_card(job, job.wait(), log)))
 

@@ -118,7 +118,7 @@ def _builder(folder: Path, out: Path) -> list[str]:
     if _can_build_here(system):
         backend = system.get("build-backend", "setuptools.build_meta:__legacy__")
         beside = [str(folder.absolute() / path) for path in system.get("backend-path", [])]
-        return [sys.executable, "-c", _HOOK, str(out), backend, *beside]
+        return [sys.executable, "-P", "-c", _HOOK, str(out), backend, *beside]
     quiet = ["--no-deps", "--disable-pip-version-check", "--no-cache-dir", "--quiet"]
     return [
         sys.executable,
