@@ -22,7 +22,7 @@ from genloom.errors import ContractMismatch, DataError, PluginError, UnknownName
 from genloom_platform.config import RunConfig
 from genloom_platform.data.manifest import Manifest
 from genloom_platform.models import adapter as adapters
-from genloom_platform.models import cache, inheritance
+from genloom_platform.models import cache, inheritance, mapped
 from genloom_platform.models.adapter import Adapter
 from genloom_platform.names import identifier
 from genloom_platform.store import Store
@@ -194,8 +194,6 @@ def load(store: Store, release: Release) -> tuple[genloom.Trainable, Any, Any]:
         DataError: The weights are not those that were released, or an adapter's base is another.
         PluginError: The installed package builds another network than the one that the weights are of.
     """
-    from safetensors.torch import load_model
-
     trainable = release.trainable()
     data = trainable.Data.model_validate(dict(release.columns))
     module = trainable.build(data)
@@ -205,7 +203,7 @@ def load(store: Store, release: Release) -> tuple[genloom.Trainable, Any, Any]:
         return trainable, module.eval(), data
     local = cache.local(store, f"{release.path}/{WEIGHTS}", release.weights_sha256)
     try:
-        load_model(module, local)
+        mapped.give(module, local)
     except RuntimeError as error:
         raise _unfitting(release, error) from error
     return trainable, module.eval(), data
