@@ -367,10 +367,13 @@ def test_bodies_that_are_still_arriving_keep_nobody_out(all_models, monkeypatch)
     next(server, None)
 
 
-def test_with_a_key_everything_but_health_and_the_page_asks_for_it(client_of, drawer):
+def test_with_a_key_everything_but_health_asks_for_it(client_of, drawer):
     client = client_of(drawer, key=KEY)
-    for path in ("/healthz", "/-/healthz", "/openapi.json", *docs.PATHS):
+    for path in ("/healthz", "/-/healthz"):
         assert client.get(path).status_code == 200
+    for path in ("/openapi.json", *docs.PATHS):
+        assert client.get(path).status_code == 401
+        assert client.get(path, headers={"Authorization": f"Bearer {KEY}"}).status_code == 200
     for method, path in (
         ("GET", "/v1/models"),
         ("POST", "/v1/generate"),
@@ -495,7 +498,8 @@ def test_a_described_error_is_the_answered_one(client):
 
 
 def test_the_description_asks_for_the_key_where_one_is_set(client_of, drawer):
-    described = client_of(drawer, key=KEY).get("/openapi.json").json()
+    shown = {"Authorization": f"Bearer {KEY}"}
+    described = client_of(drawer, key=KEY).get("/openapi.json", headers=shown).json()
     assert described["components"]["securitySchemes"]["key"] == {"type": "http", "scheme": "bearer"}
     assert described["paths"]["/v1/generate"]["post"]["security"] == [{"key": []}]
     assert "security" not in described["paths"]["/healthz"]["get"]

@@ -398,12 +398,17 @@ def test_uploads_are_limited(signed_in, monkeypatch):
     assert signed_in.post("/gradio_api/upload", files={"files": b"x"}).status_code == 503
 
 
-def test_signing_out_ends_the_session(signed_in):
+def test_who_has_signed_in_may_read_what_describes_the_endpoint_until_signing_out(signed_in):
     assert signed_in.get("/config").status_code == 200
+    assert "swagger" in signed_in.get("/docs").text
+    assert signed_in.get("/openapi.json").status_code == 200
+    assert signed_in.get("/v1/models").status_code == 401  # for programs, which have a key
     cookie = signed_in.cookies[COOKIE]
     assert signed_in.post("/logout").status_code == 303
     signed_in.cookies.set(COOKIE, cookie)
     assert signed_in.get("/config").status_code == 401
+    assert "Sign in" in signed_in.get("/docs").text
+    assert signed_in.get("/openapi.json").status_code == 401
 
 
 def test_the_routes_keep_their_places(opened):

@@ -20,8 +20,12 @@ from genloom_platform.serve.seen import NO_ROUTE, notes_of, place_of
 
 KUBERAY_PATH = "/-/healthz"
 """What KubeRay asks the head for, as it would Ray Serve's proxy."""
-OPEN_PATHS = frozenset({"/healthz", KUBERAY_PATH, "/openapi.json"}) | docs.PATHS
+OPEN_PATHS = frozenset({"/healthz", KUBERAY_PATH})
 """What needs no key. Whatever is not listed does, so that a new route is closed until it is."""
+READ_PATHS = frozenset({"/openapi.json"}) | docs.PATHS
+"""What a visitor who has signed in at the page may read in the browser, which sends no key."""
+SIGNED_IN = "genloom.signed_in"
+"""Set in the scope of a request to one of `READ_PATHS` by such a visitor."""
 MAX_REQUESTS = 256
 """Requests that are answered at once."""
 MAX_OPEN = 1024
@@ -82,7 +86,7 @@ class Guard:
         headers = {name.decode("latin-1"): value for name, value in scope["headers"]}
         if self._callers is None:
             check_host(headers.get("host", b"").decode("latin-1"))
-        if scope["path"] in OPEN_PATHS:
+        if scope["path"] in OPEN_PATHS or SIGNED_IN in scope:
             return None
         caller = (
             await _find(headers.get("authorization", b""), self._callers) if self._callers else None
@@ -148,4 +152,4 @@ def _failure(scope: MutableMapping[str, Any], error: Exception) -> Refusal:
     )
 
 
-__all__ = ["MAX_REQUESTS", "OPEN_PATHS", "Guard"]
+__all__ = ["MAX_REQUESTS", "OPEN_PATHS", "READ_PATHS", "SIGNED_IN", "Guard"]

@@ -1,6 +1,6 @@
 """Which requests are the page's, and who may make them. All others go on to the endpoint's routes.
 
-    GET  /         the page, or the page that asks for a key
+    GET  /         the page, or the page that asks for a key; GET /docs asks for it likewise
     POST /login    a key in the body; what comes back is a session in a cookie
     POST /logout   the session ends
     …              what Gradio's page needs, path by path: whatever else Gradio has does not exist here
@@ -26,10 +26,11 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from genloom_platform.serve import docs
 from genloom_platform.serve.body import read_json
 from genloom_platform.serve.callers import Callers
 from genloom_platform.serve.errors import SERVER, Refusal
-from genloom_platform.serve.guard import check_host
+from genloom_platform.serve.guard import READ_PATHS, SIGNED_IN, check_host
 from genloom_platform.serve.playground import login
 from genloom_platform.serve.playground.sessions import COOKIE, LASTS_S, Sessions
 from genloom_platform.serve.playground.uploads import FILES, Limited, Replayed, check_files, check_paths
@@ -87,6 +88,10 @@ class Wall:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
         path = scope.get("path", "")
+        if scope["type"] == "http" and path in READ_PATHS and self._sessions is not None:
+            app = _reading(Request(scope), self._sessions) or self._app
+            await app(scope, receive, send)
+            return
         if scope["type"] != "http" or not (path in EXACT or path.startswith(CLAIMED)):
             await self._app(scope, receive, send)
             return
@@ -193,6 +198,15 @@ def install(app: FastAPI, make: MakesPage, callers: Callers | None) -> None:
 
     app.router.lifespan_context = lifespan
     app.add_middleware(Wall, made=page, sessions=sessions)
+
+
+def _reading(request: Request, sessions: Sessions) -> ASGIApp | None:
+    """Let a visitor who has signed in read what describes the endpoint; ask another one in a browser to do so."""
+    if sessions.find(request.cookies.get(COOKIE, "")):
+        request.scope[SIGNED_IN] = True
+    elif request.url.path == docs.PATH and "authorization" not in request.headers:
+        return HTMLResponse(login.page(), 401)
+    return None
 
 
 async def _sign_in(request: Request, sessions: Sessions) -> Response:
