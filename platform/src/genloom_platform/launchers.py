@@ -104,6 +104,8 @@ def _start(profile: Profile, launch: Machine) -> None:
     until = time.monotonic() + READY_S
     while process.poll() is None and time.monotonic() < until:
         if _answers(profile):
+            told = {"RAY_ADDRESS": f"127.0.0.1:{launch.port}"}
+            _run(["genloom", "jobs", "restart"], environment=_environment(profile) | told)
             return
         time.sleep(0.5)
     last = " ".join(record.with_suffix(".log").read_text().split()[-40:])
