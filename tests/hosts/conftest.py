@@ -8,7 +8,7 @@ import jobs_plugin
 import lab as labs
 import pytest
 
-STEPS = 600
+STEPS = 400
 RUN = f"""\
 generator: {{name: acme-dots}}
 data: digits
@@ -60,7 +60,7 @@ def plain(lab, tmp_path_factory):
         "genloom",
         "train",
         "run.yaml",
-        "checkpoint.every=300",
+        "checkpoint.every=200",
         "--workers",
         "3",
         "--name",

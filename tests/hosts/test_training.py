@@ -7,7 +7,9 @@ head. It ends as one that nothing befell.
 import os
 import re
 import signal
+import subprocess
 import time
+from pathlib import Path
 
 import pytest
 
@@ -37,7 +39,7 @@ class Journey:
     @property
     def log(self):
         """What the job printed; under the head that runs now."""
-        logs = self.lab.cluster[0].folder.glob("session_*/logs/job-driver-journey.log")
+        logs = Path(self.lab.cluster[0].folder).glob("session_2*/logs/job-driver-journey.log")
         return " ".join(max(logs, key=lambda path: path.stat().st_mtime).read_text().split())
 
     def wait(self, what, condition, timeout_s=PATIENCE_S):
@@ -132,21 +134,38 @@ def journey(lab):
     a_link_is_cut(journey, third)
     a_host_is_told_to_go(journey, third)
     a_host_dies(journey, second)
+    follower = lab.laptop.popen("genloom", "jobs", "logs", "--follow", RUN)
     the_head_dies(journey)
+    journey.again = lab.laptop(*journey.submit())
     journey.brake.unlink()
-    journey.ended = lab.laptop(*journey.submit("--follow"))  # the same id: it is looked at
+    try:
+        journey.seen, _ = follower.communicate(timeout=PATIENCE_S)
+    except subprocess.TimeoutExpired:
+        follower.kill()
+        pytest.fail(
+            f"the follower sees no end: {follower.communicate()[0][-2000:]}; {journey.log[-2000:]}"
+        )
+    journey.exit_status = follower.returncode
     return journey
 
 
 def test_a_run_that_lost_its_laptop_hosts_and_head_ends_with_the_right_model(journey, lab):
-    status, output = journey.ended
-    assert status == 0, output
-    assert "model acme-dots@" in output
+    assert "model acme-dots@" in journey.log
     (version,) = lab.services.versions("acme-dots", RUN)
     assert version["status"] == "READY"
     assert runs.status(journey.store, RUN).model == f"acme-dots@{version['version']}"
     assert lab.services.metric(RUN, "loss")  # one run of that name
     assert not journey.store.exists(f"submissions/{RUN}/job.json")
+
+
+def test_who_looks_at_a_job_sees_it_through_the_loss_of_its_head(journey):
+    assert journey.exit_status == 0, journey.seen
+    assert "the run journey goes on from its newest checkpoint" in journey.seen
+    assert journey.seen.rstrip().splitlines()[-1].startswith("model acme-dots@")
+
+
+def test_the_same_id_finds_the_job_that_was_started_again(journey):
+    assert journey.again[0] == 0, journey.again[1]
 
 
 def test_a_stopped_worker_is_found_and_replaced(journey):

@@ -40,6 +40,8 @@ GO_ON = ("train", "finetune", "sweep", "serve")
 ROOT = "submissions"
 SETTLED_S = lock.LAPSE_S + lock.RENEW_S
 """After so long a lock that is still held has a holder; that of a process which died on another host lapses."""
+READY_S = 60
+"""How long a head that answers may refuse jobs: it starts them by an agent, which comes a little later."""
 _TOLD = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 """The variable in which Ray tells a job what it was sent with."""
 
@@ -181,13 +183,29 @@ def _start(store: Store, cluster: Cluster, id: str) -> str:
                 told.setdefault("py_modules", []).append(str(path))
             else:
                 told["working_dir"] = str(path)
-        cluster.client.submit_job(
-            entrypoint=sent.entrypoint,
-            submission_id=f"{id}.{len(before) + 1}" if before else id,
-            runtime_env=told,
-            metadata=sent.metadata,
-        )
-    return "is started again"
+        known = f"{id}.{len(before) + 1}" if before else id
+        return _submit(cluster, sent, known, told)
+
+
+def _submit(cluster: Cluster, sent: Sent, submission: str, told: dict[str, Any]) -> str:
+    until = time.monotonic() + READY_S
+    while True:
+        try:
+            cluster.client.submit_job(
+                entrypoint=sent.entrypoint,
+                submission_id=submission,
+                runtime_env=dict(told),
+                metadata=sent.metadata,
+            )
+        except RuntimeError as error:
+            if any(state.submission == submission for state in jobs.list_jobs(cluster, again=True)):
+                return "is here already: somebody sent it again"
+            if time.monotonic() > until:  # a head that has just started may lack what starts its jobs
+                said = str(error).strip().splitlines()[-1]
+                raise ClusterError(f"the head did not take the job {sent.id}: {said}") from error
+            time.sleep(1)
+        else:
+            return "is started again"
 
 
 def _this_head(wait_s: float) -> Cluster:
