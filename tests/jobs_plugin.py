@@ -40,7 +40,7 @@ class Dots(genloom.Generator):
     contract = "1.0"
     makes = genloom.Image
     brake: str = ""
-    """A file; while it is there, a step takes a quarter of a second."""
+    """A file; while it is there, a step takes half a second."""
 
     class Data(genloom.Data):
         image: genloom.ImageColumn
@@ -55,7 +55,7 @@ class Dots(genloom.Generator):
 
     def loss(self, model, batch):
         if self.brake and os.path.exists(self.brake):
-            time.sleep(0.25)
+            time.sleep(0.5)
         x = batch["x"]
         # Of the rows, whatever their order.
         return genloom.Loss((x - model.mean).square().mean(), {"sum": x.double().square().sum()})

@@ -8,14 +8,14 @@ import jobs_plugin
 import lab as labs
 import pytest
 
-STEPS = 600
+STEPS = 400
 RUN = f"""\
 generator: {{name: acme-dots}}
 data: digits
 steps: {STEPS}
 global_batch: 24
 scale: {{workers: [1, 3], cpus_per_worker: 2}}
-checkpoint: {{every: 10}}
+checkpoint: {{every: 5}}
 recovery: {{hung_s: 15}}
 deepspeed: {{zero_optimization: {{stage: 2}}}}
 evaluate: false
@@ -56,7 +56,16 @@ def plain(lab, tmp_path_factory):
     ]
     subprocess.run(argv, check=True)
     files = {"working_dir": ".", "py_modules": ["dist/acme_dots-0.4.3-py3-none-any.whl"]}
-    train = ["genloom", "train", "run.yaml", "--workers", "3", "--name", "plain"]
+    train = [
+        "genloom",
+        "train",
+        "run.yaml",
+        "checkpoint.every=200",
+        "--workers",
+        "3",
+        "--name",
+        "plain",
+    ]
     return lab.laptop("ray", "job", "submit", "--runtime-env-json", json.dumps(files), "--", *train)
 
 

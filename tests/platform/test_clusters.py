@@ -77,6 +77,7 @@ def test_every_node_is_closed_and_has_the_token_and_the_store(ray_up):
         assert f"GENLOOM_STORE={profile.store}" in start
         assert "dashboard-host=0.0.0.0" not in start
         assert ("RAY_USE_TLS=1" in start) == profile.launch.tls
+        assert ("genloom jobs restart" in start) == ("--head" in start)
         assert subprocess.run(["sh", "-n", "-c", start], capture_output=True).returncode == 0
 
 

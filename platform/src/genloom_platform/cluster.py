@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 from genloom.errors import GenloomError, RequestError
 from genloom_platform import tokens
 from genloom_platform.environment import holding
+from genloom_platform.jobs import origin
 
 CPUS_FOR_DATA = 1
 """CPUs that are left to the data stream; without any, it would wait for ever, in silence."""
@@ -115,8 +117,25 @@ def _unreachable(error: Exception, address: str | None) -> str:
     )
 
 
-def require(cpus: float, gpus: float) -> None:
-    """Raise RequestError where the cluster cannot give what a run asks for, and CPUs for its data."""
+def require(cpus: float, gpus: float, patience_s: float | None = None) -> None:
+    """Raise RequestError where the cluster cannot give what a run asks for, and CPUs for its data.
+
+    Args:
+        cpus: That it asks for.
+        gpus: That it asks for.
+        patience_s: How long machines may take that are still to come; as its job says where None.
+    """
+    until = time.monotonic() + (origin.patience_s() if patience_s is None else patience_s)
+    while True:
+        try:
+            return _require(cpus, gpus)
+        except RequestError:
+            if time.monotonic() > until:
+                raise
+        time.sleep(1)
+
+
+def _require(cpus: float, gpus: float) -> None:
     import ray
 
     fault = lacking(cpus + CPUS_FOR_DATA, gpus, ray.cluster_resources(), could_have())

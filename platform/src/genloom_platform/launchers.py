@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from genloom.errors import ClusterError, RequestError
@@ -110,6 +110,12 @@ def _start(profile: Profile, launch: Machine) -> None:
     until = time.monotonic() + READY_S
     while process.poll() is None and time.monotonic() < until:
         if _answers(profile):
+            told = {"RAY_ADDRESS": f"127.0.0.1:{launch.port}"}
+            _run(
+                ["genloom", "jobs", "restart"],
+                remedy="the cluster is up; what jobs an earlier one lost lie in its store",
+                environment=_environment(profile) | told,
+            )
             return
         time.sleep(0.5)
     last = " ".join(record.with_suffix(".log").read_text().split()[-40:])
@@ -225,7 +231,13 @@ def _token_file(profile: Profile) -> Path:
     return source.file
 
 
-def _run(argv: Sequence[str], *, shown: bool = True, remedy: str = "") -> str:
+def _run(
+    argv: Sequence[str],
+    *,
+    shown: bool = True,
+    remedy: str = "",
+    environment: Mapping[str, str] = os.environ,
+) -> str:
     """Run a tool, whose words are shown as they come, or returned; its tracebacks and logs are left out."""
     tool = _beside_python(argv[0])
     if not shutil.which(tool):
@@ -233,7 +245,7 @@ def _run(argv: Sequence[str], *, shown: bool = True, remedy: str = "") -> str:
             f"this needs {argv[0]}, which is not installed here; install it, and see that it is on the path"
         )
     told = None if shown else subprocess.PIPE
-    last, environment = "", {**os.environ, "RAY_USAGE_STATS_ENABLED": "0"}
+    last, environment = "", {**environment, "RAY_USAGE_STATS_ENABLED": "0"}
     with (
         subprocess.Popen(  # noqa: S603
             [tool, *argv[1:]], stdout=told, stderr=subprocess.PIPE, text=True, env=environment

@@ -8,6 +8,7 @@
     <store>/endpoints/<id>.json                   an endpoint that is served, while it is
     <store>/keys/<name>.json                      who may ask its endpoints: digests of keys, and limits
     <store>/jobs/<id>/…                           a request to an endpoint that is answered later
+    <store>/submissions/<id>/…                    a job of the cluster, until its command has ended
     <store>/mlflow.db                             tracking and registry, where the store is a folder
     <store>/mlflow-artifacts/…                    files that MLflow shows
 

@@ -6,7 +6,7 @@ import secrets
 from pathlib import Path
 
 from genloom.errors import RequestError
-from genloom_platform.profiles import Machine, Profile
+from genloom_platform.profiles import Machine, Profile, Token
 
 
 def read(profile: Profile) -> str:
@@ -51,6 +51,14 @@ def _content(path: Path, profile: Profile) -> str:
             f"{path}"
         )
     return path.read_text().strip()
+
+
+def here() -> Token:
+    """Where the token of this machine's own cluster lies, as Ray looks for it."""
+    if os.environ.get("RAY_AUTH_TOKEN"):
+        return Token(env="RAY_AUTH_TOKEN")
+    named = os.environ.get("RAY_AUTH_TOKEN_PATH")
+    return Token(file=Path(named) if named else Path.home() / ".ray" / "auth_token")
 
 
 def make(path: Path) -> None:

@@ -2,7 +2,8 @@
 
 from itertools import pairwise
 
-from genloom_platform.observe.display import Lines
+from genloom_platform.observe.display import Display, Lines
+from genloom_platform.store import Store
 
 
 def written(steps, step_s):
@@ -27,3 +28,10 @@ def test_a_long_run_gives_a_sign_soon_and_then_more_seldom():
     assert max(gaps) <= 600
     assert len(at) < 75
     assert {9000, 18_000, 27_000, 36_000} <= set(at)
+
+
+def test_what_a_library_says_of_a_failure_is_shown_as_it_is(capfd, tmp_path):
+    said = "worker 1 failed: [/usr/lib/gloo/pair.cc:553] Connection closed [bold]"
+    with Display(Store(tmp_path.as_uri())) as display:
+        display.event(said)
+    assert said in capfd.readouterr().out

@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+from contextlib import AbstractContextManager, nullcontext
 from importlib.util import find_spec
 from typing import Annotated
 
@@ -91,7 +92,8 @@ def main() -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite end, as Ctrl-C asks for it
     arguments = _global_first(sys.argv[1:])
     try:
-        app(arguments, prog_name="genloom")
+        with _kept():
+            app(arguments, prog_name="genloom")
     except GenloomError as error:
         if "--debug" in arguments:
             raise
@@ -116,6 +118,15 @@ def main() -> None:
             sys.exit(2)
         complain(f"{type(error).__name__}: {error} (this should not happen; --debug shows where)")
         sys.exit(1)
+
+
+def _kept() -> AbstractContextManager[None]:
+    """Within a job, what keeps it for the case that its cluster's head dies."""
+    if origin.job() is None:
+        return nullcontext()
+    from genloom_platform.jobs import keep
+
+    return keep.kept(sys.argv[1:])
 
 
 def _global_first(words: list[str]) -> list[str]:

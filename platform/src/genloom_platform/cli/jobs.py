@@ -1,4 +1,4 @@
-"""`genloom jobs`: list, status, logs, stop."""
+"""`genloom jobs`: list, status, logs, stop, restart."""
 
 import datetime
 import sys
@@ -127,6 +127,20 @@ def stop(id: Id, cluster: ClusterName = None) -> None:
         say(f"asked {id} to save and end …")
         state = Job(there, id).stop()
     say(f"the job {state.id} {_how(state) if state.word != 'succeeded' else 'succeeded before that'}")
+
+
+@app.command("restart")
+def restart(
+    wait: Annotated[
+        float, typer.Option(help="How long the head may take until it takes jobs.", metavar="SECONDS")
+    ] = 120,
+) -> None:
+    """Start the jobs again that were cut off with this cluster's head; on the head, after `ray start`."""
+    from genloom_platform.jobs import keep
+    from genloom_platform.store import Store
+
+    for job, became in keep.start_again(Store(), wait):
+        say(f"the job {job} {became}")
 
 
 def _when(seconds: float) -> str:

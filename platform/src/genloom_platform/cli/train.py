@@ -90,6 +90,7 @@ def see_through(store: "Store", config: "RunConfig", name: str | None, dry_run: 
 
 def _again(store: "Store", name: str) -> None:
     """Go on with the run of a job that is started again, once nothing is left of what wrote it."""
+    from genloom_platform.jobs import origin
     from genloom_platform.train import lock, runs
 
     until = time.monotonic() + 2 * lock.LAPSE_S
@@ -99,10 +100,11 @@ def _again(store: "Store", name: str) -> None:
     if status.state == "finished":
         say(f"the run {name} is finished already; model {status.model} is registered")
         return
-    _resume(store, name)
+    say(f"the run {name} goes on from its newest checkpoint, as soon as there is room for it")
+    _resume(store, name, origin.PATIENCE_S)
 
 
-def _resume(store: "Store", name: str) -> None:
+def _resume(store: "Store", name: str, patience_s: float | None = None) -> None:
     from genloom_platform.observe.display import Display
     from genloom_platform.train import launch
 
@@ -113,6 +115,7 @@ def _resume(store: "Store", name: str) -> None:
             on_start=display.start,
             on_report=display.report,
             on_event=display.event,
+            patience_s=patience_s,
         )
     _tell(trained)
 

@@ -19,6 +19,9 @@ from genloom_platform.profiles import Profile
 TIMEOUT_S = (10, 120)
 """To connect, and for an answer: an upload has to be taken in."""
 
+OWN = ("/api/version", "/api/jobs/")
+"""Paths that a head answers without asking another machine, once it is up."""
+
 
 class Unreachable(ClusterError):
     """No answer came; another try may succeed."""
@@ -121,7 +124,13 @@ def _client(profile: Profile, url: str, token: str) -> Any:
 
         def _do_request(self, method: str, endpoint: str, **words: Any) -> Any:
             try:
-                return super()._do_request(method, endpoint, timeout=TIMEOUT_S, **words)
+                answer = super()._do_request(method, endpoint, timeout=TIMEOUT_S, **words)
+                if method == "GET" and endpoint in OWN and answer.status_code >= 500:
+                    raise Unreachable(
+                        f"the cluster {profile.name} answers {answer.status_code} at {url}{endpoint}: it may "
+                        "just be starting; ask again"
+                    )
+                return answer
             except AuthenticationError as error:
                 raise ClusterError(
                     f"the cluster {profile.name} refuses the token of {_where(profile)}: it is "

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncGenerator, Generator, Iterator
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,8 @@ NAME = "genloom_job"
 """The key of a job's metadata that holds its id: Ray's own has a number for every time that it was started."""
 PATIENCE_S = 600
 """How long a cluster may be silent while a job is watched."""
+FORGOTTEN_S = 60
+"""How long a job that was there may be unknown: a head that was started anew starts its jobs again."""
 LOST = ("JOB_SUPERVISOR_ACTOR_DIED", "JOB_SUPERVISOR_ACTOR_UNKNOWN_FAILURE")
 """How Ray calls it when a job's machine has gone."""
 STOPPED = 130
@@ -81,10 +83,12 @@ class Job:
             TimeoutError: It has not ended by then.
         """
         until = None if timeout_s is None else time.monotonic() + timeout_s
-        while not (state := _patiently(self.cluster, self.state)).over:
+        state = _patiently(self.cluster, self.state, 0)
+        while not state.over:
             if until and time.monotonic() > until:
                 raise TimeoutError(f"the job {self.id} is still {state.word} after {timeout_s:g} s")
             time.sleep(1)
+            state = _patiently(self.cluster, self.state, FORGOTTEN_S)
         return state
 
     def logs(self, *, follow: bool = False) -> Iterator[str]:
@@ -97,7 +101,7 @@ class Job:
         if not follow:
             yield _log(self.cluster, state)
             return
-        seen = 0
+        seen, submitted = 0, (state.submission, state.started)
         silent_since = time.monotonic()
         while True:
             try:
@@ -105,9 +109,14 @@ class Job:
                     seen += len(text)
                     silent_since = time.monotonic()
                     yield text
-                if self.state().over:
+                state = self.state()
+                if (state.submission, state.started) != submitted:  # started again: another log
+                    seen, submitted = 0, (state.submission, state.started)
+                elif state.over:
                     return
-            except (Unreachable, _Dropped) as error:
+            except (Unreachable, UnknownName, _Dropped) as error:
+                if isinstance(error, UnknownName) and time.monotonic() - silent_since > FORGOTTEN_S:
+                    raise
                 if time.monotonic() - silent_since > PATIENCE_S:
                     raise ClusterError(
                         f"the cluster {self.cluster.profile.name} has been silent for {PATIENCE_S} s: "
@@ -257,14 +266,15 @@ async def _pieces(cluster: Cluster, submission: str) -> AsyncGenerator[str]:
         await tail.aclose()
 
 
-def _patiently(cluster: Cluster, ask: Any) -> Any:
-    """An answer, for which a silent cluster is waited for a while."""
-    until = time.monotonic() + PATIENCE_S
+def _patiently(cluster: Cluster, ask: Callable[[], State], forgotten_s: float) -> State:
+    """An answer, for which a silent cluster is waited for a while, and one that has forgotten the job."""
+    since = time.monotonic()
     while True:
         try:
             return ask()
-        except Unreachable:
-            if time.monotonic() > until:
+        except (Unreachable, UnknownName) as error:
+            patience_s = forgotten_s if isinstance(error, UnknownName) else PATIENCE_S
+            if time.monotonic() - since > patience_s:
                 raise
             cluster.close()
             time.sleep(2)

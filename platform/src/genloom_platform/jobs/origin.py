@@ -8,6 +8,9 @@ from genloom.errors import RequestError
 JOB = "GENLOOM_JOB"
 PLUGIN = "GENLOOM_PLUGIN"
 SECRETS = "GENLOOM_SECRETS"
+AGAIN = "GENLOOM_STARTED_AGAIN"
+PATIENCE_S = 600.0
+"""How long a job waits for the machines of a cluster that has just been started again."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +26,14 @@ class Travelled:
 def job() -> str | None:
     """The id of the job that this process is the command of; None elsewhere."""
     return os.environ.get(JOB) or None
+
+
+def patience_s() -> float:
+    """How long this process waits for the machines that it asks for.
+
+    Not at all, but in a job that was started again with its cluster, whose other machines may come later.
+    """
+    return PATIENCE_S if os.environ.get(AGAIN) else 0.0
 
 
 def plugin() -> Travelled | None:

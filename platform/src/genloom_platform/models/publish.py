@@ -15,7 +15,7 @@ EVALUATION = "test/"
 def publish(
     store: Store, release: Release, tracking_id: str | None, *, evaluated: bool = True
 ) -> Version:
-    """Register released weights.
+    """Register released weights; those that are registered already stay the version that they are.
 
     Args:
         store: Where they lie.
@@ -28,7 +28,9 @@ def publish(
     metrics = evaluate_release(store, release) if evaluated else {}
     samples.draw(store, release)
     registry = Registry(store)
-    version = registry.register(release, metrics, tracking_id)
+    # A run whose process died after this point goes on here, and must not become a second version.
+    known = [each for each in registry.versions(release.name) if each.place == release.path]
+    version = known[0] if known else registry.register(release, metrics, tracking_id)
     card.write(store, version)
     if tracking_id:
         _show(registry, version, tracking_id)

@@ -62,7 +62,8 @@ class Display:
         self._noise = tempfile.NamedTemporaryFile(prefix="genloom-", suffix=".log", delete=False)
         for stream in (1, 2):
             os.dup2(self._noise.fileno(), stream)
-        self._console = Console(file=self._terminal, highlight=False, soft_wrap=True)
+        # Without markup: what libraries say of their failures has brackets in it, as [/usr/lib/….cc:553].
+        self._console = Console(file=self._terminal, highlight=False, soft_wrap=True, markup=False)
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),

@@ -48,7 +48,8 @@ class SweepDisplay:
         self._noise = tempfile.NamedTemporaryFile(prefix="genloom-", suffix=".log", delete=False)
         for stream in (1, 2):
             os.dup2(self._noise.fileno(), stream)
-        self._console = Console(file=self._terminal, highlight=False, soft_wrap=True)
+        # Without markup: what libraries say of their failures has brackets in it, as [/usr/lib/….cc:553].
+        self._console = Console(file=self._terminal, highlight=False, soft_wrap=True, markup=False)
         self._live: Live | None = None
         if self._console.is_terminal:
             self._live = Live(

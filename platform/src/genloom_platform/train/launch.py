@@ -106,12 +106,16 @@ def resume(
     on_start: Callable[[Run, int], None] = lambda run, step: None,
     on_report: Callable[[Report], None] = lambda report: None,
     on_event: Callable[[str], None] = lambda message: None,
+    patience_s: float | None = None,
 ) -> Trained:
-    """Go on with a run from its newest checkpoint; arguments and errors as for `train`."""
+    """Go on with a run from its newest checkpoint; arguments and errors as for `train`.
+
+    `patience_s` is how long the cluster's machines may take to come, as for `cluster.require`.
+    """
     run = runs.find(store, name)
     _require_unfinished(store, run)
     _look_at_this_machine(store, run.config, run.dataset, run.start, on_event)
-    _connect(run.config)
+    _connect(run.config, patience_s)
     with Lock(store, name) as held:
         _require_unfinished(
             store, run
@@ -153,10 +157,11 @@ def _look_at_this_machine(
         crowding.require_memory(config, manifest, start, cluster.machine_bytes())
 
 
-def _connect(config: RunConfig) -> None:
+def _connect(config: RunConfig, patience_s: float | None = None) -> None:
     scale = config.scale
     cluster.connect(scale.most * scale.cpus_per_worker)
-    cluster.require(scale.fewest * scale.cpus_per_worker, scale.fewest * scale.gpus_per_worker)
+    cpus, gpus = scale.fewest * scale.cpus_per_worker, scale.fewest * scale.gpus_per_worker
+    cluster.require(cpus, gpus, patience_s)
     cluster.require_node(scale.cpus_per_worker, scale.gpus_per_worker)
 
 
