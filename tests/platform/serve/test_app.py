@@ -497,6 +497,16 @@ def test_a_described_error_is_the_answered_one(client):
                 assert "ProblemAnswer" in json.dumps(operation["responses"][status])
 
 
+def test_who_has_signed_in_at_the_page_may_read_the_description_and_ask_nothing(client_of, drawer):
+    client = client_of(drawer, key=KEY)
+    assert "Sign in" in client.get("/docs").text
+    assert client.post("/login", data={"key": KEY}, follow_redirects=False).status_code == 303
+    for path in ("/openapi.json", *docs.PATHS):
+        assert client.get(path).status_code == 200
+    assert client.get("/v1/models").status_code == 401
+    assert client.post("/v1/generate", json={"prompts": [{}]}).status_code == 401
+
+
 def test_the_description_asks_for_the_key_where_one_is_set(client_of, drawer):
     shown = {"Authorization": f"Bearer {KEY}"}
     described = client_of(drawer, key=KEY).get("/openapi.json", headers=shown).json()

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import tempfile
 import threading
+import time
 from collections.abc import AsyncIterator, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
@@ -61,6 +62,9 @@ def running(app: FastAPI) -> Iterator[str]:
         server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()
+        while not server.started:
+            assert thread.is_alive()
+            time.sleep(0.01)
         try:
             yield f"http://127.0.0.1:{listening.getsockname()[1]}"
         finally:
@@ -269,16 +273,24 @@ def test_classes_are_shown_and_chosen_by_their_names(sounding, open_page):
 def test_sounds_and_scores_are_played(sounding, open_page, model):
     page = ready(open_page(sounding))
     page.get_by_role("tab", name=model).click()
+    # Long enough that a slow machine sees it play.
     if model == "speaker":
-        page.get_by_label("text").filter(visible=True).fill("abcdefgh" * 3)
+        page.get_by_label("text").filter(visible=True).fill("abcdefgh" * 20)
+    else:
+        page.get_by_role("spinbutton", name="length").filter(visible=True).fill("60")
     with page.expect_response(lambda response: response.url.endswith(".wav")) as sound:
         button(page, "Generate").filter(visible=True).click()
-    assert genloom.Audio.from_bytes(sound.value.body()).duration_s == pytest.approx(2.4, abs=0.15)
-    play = page.get_by_label("Play", exact=True).filter(visible=True).first
-    play.click()
-    page.get_by_label("Pause", exact=True).filter(visible=True).first.wait_for()
+    assert genloom.Audio.from_bytes(sound.value.body()).duration_s == pytest.approx(15.6, abs=0.5)
+    pause = page.get_by_label("Pause", exact=True).filter(visible=True)
+    play = page.get_by_label("Play", exact=True).filter(visible=True)
+    for _ in range(40):
+        if pause.count():
+            break
+        play.first.click()  # again where the player did not have the sound yet
+        page.wait_for_timeout(500)
+    assert pause.count() == 1
     if model == "composer":
-        assert page.locator(".scores rect").count() == 8
+        assert page.locator(".scores rect").count() == 60
         assert page.locator("a[download$='.mid']").count() == 1
 
 
@@ -398,17 +410,14 @@ def test_uploads_are_limited(signed_in, monkeypatch):
     assert signed_in.post("/gradio_api/upload", files={"files": b"x"}).status_code == 503
 
 
-def test_who_has_signed_in_may_read_what_describes_the_endpoint_until_signing_out(signed_in):
+def test_signing_out_ends_the_session(signed_in):
     assert signed_in.get("/config").status_code == 200
     assert "swagger" in signed_in.get("/docs").text
-    assert signed_in.get("/openapi.json").status_code == 200
-    assert signed_in.get("/v1/models").status_code == 401  # for programs, which have a key
     cookie = signed_in.cookies[COOKIE]
     assert signed_in.post("/logout").status_code == 303
     signed_in.cookies.set(COOKIE, cookie)
     assert signed_in.get("/config").status_code == 401
     assert "Sign in" in signed_in.get("/docs").text
-    assert signed_in.get("/openapi.json").status_code == 401
 
 
 def test_the_routes_keep_their_places(opened):
