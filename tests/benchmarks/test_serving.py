@@ -25,6 +25,8 @@ SECONDS = float(os.environ.get("GENLOOM_BENCH_SECONDS", "5"))
 ROUNDS = int(os.environ.get("GENLOOM_BENCH_ROUNDS", "3"))
 CALLERS = 64
 CHARS = 512
+FEW_CHARS = 64
+"""Of a text from transformers' serving, which is slow on a CPU."""
 LITSERVE = Path(
     os.environ.get("GENLOOM_BENCH_LITSERVE") or Path.home() / ".cache/genloom-bench-litserve"
 )
@@ -77,18 +79,45 @@ def litserve(model):
         command, env=environment, stdout=quiet, stderr=quiet, start_new_session=True
     )
     try:
-        url, until = f"http://127.0.0.1:{port}", time.monotonic() + 120
-        while True:
-            try:
-                if httpx.get(f"{url}/health", trust_env=False).is_success:
-                    break
-            except httpx.HTTPError:
-                assert time.monotonic() < until
-            time.sleep(0.2)
+        url = f"http://127.0.0.1:{port}"
+        _await(f"{url}/health")
         yield f"{url}/predict", lambda seed: {"seed": seed}
     finally:
         os.killpg(server.pid, signal.SIGKILL)  # its workers would outlive it
         server.wait()
+
+
+@contextmanager
+def transformers(folder):
+    """Transformers' own serving of a decoder as large as the text model."""
+    script = Path(__file__).with_name("serving_transformers.py")
+    subprocess.run([sys.executable, str(script), str(folder)], check=True, capture_output=True)
+    port = free_port()
+    program = Path(sys.executable).with_name("transformers")
+    command = [program, "serve", str(folder), "--continuous-batching", "--device", "cpu"]
+    environment = os.environ | {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
+    server = subprocess.Popen(
+        [*command, "--port", str(port)], env=environment, stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL, start_new_session=True,
+    )  # fmt: skip
+    try:
+        url = f"http://127.0.0.1:{port}"
+        _await(f"{url}/health")
+        yield url
+    finally:
+        os.killpg(server.pid, signal.SIGKILL)
+        server.wait()
+
+
+def _await(url):
+    until = time.monotonic() + 120
+    while True:
+        try:
+            if httpx.get(url, trust_env=False).is_success:
+                return
+        except httpx.HTTPError:
+            assert time.monotonic() < until
+        time.sleep(0.2)
 
 
 def bare(model):
@@ -151,7 +180,7 @@ def test_requests_a_second(model):
     tables.show(f"{model}: {CALLERS} callers", columns, rows, f"{ROUNDS} rounds in turns, medians")
 
 
-def test_streamed_text():
+def test_streamed_text(tmp_path):
     loaded = serving_models.writer()
     prompt = loaded.trainable.Prompt
 
@@ -185,6 +214,20 @@ def test_streamed_text():
             )
             rows.append([f"{callers} at once, streamed", f"{ours_first:.1f}", f"{ours_per_s:,.0f}",
                          f"{ours_per_s / per_s:.2f}"])  # fmt: skip
+    with transformers(tmp_path / "decoder") as url:
+        for callers in (1, 16):
+            serving_load.written(
+                url, str(tmp_path / "decoder"), FEW_CHARS, callers
+            )  # the first is slow
+            peer = serving_load.written(url, str(tmp_path / "decoder"), FEW_CHARS, callers)
+            rows.append(
+                [
+                    f"{callers} at once, transformers serve",
+                    f"{peer.first_ms:.1f}",
+                    f"{peer.chars_per_s:,.0f}",
+                    "",
+                ]
+            )
     tables.show(
         f"text: {CHARS} characters each", ["", "first, ms", "characters/s", "of the bare loop"], rows
     )
