@@ -146,6 +146,7 @@ def journey(lab):
             f"the follower sees no end: {follower.communicate()[0][-2000:]}; {journey.log[-2000:]}"
         )
     journey.exit_status = follower.returncode
+    journey.wait("its end", lambda: runs.status(journey.store, RUN).state == "finished")
     return journey
 
 
