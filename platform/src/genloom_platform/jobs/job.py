@@ -100,8 +100,7 @@ class Job:
         if not follow:
             yield _log(self.cluster, state)
             return
-        seen, submitted = 0, (state.submission, state.started)
-        patience = _Patience()
+        seen, submitted, patience = 0, (state.submission, state.started), _Patience()
         while True:
             try:
                 for text in _tail(self.cluster, state.submission, seen):
@@ -115,9 +114,10 @@ class Job:
                 elif state.over:
                     return
             except (Unreachable, UnknownName, _Dropped) as error:
-                if patience.ends_with(error):
-                    if isinstance(error, UnknownName):
-                        raise
+                over = patience.ends_with(error)
+                if over and isinstance(error, UnknownName):
+                    raise
+                if over:
                     raise ClusterError(
                         f"the cluster {self.cluster.profile.name} has been silent for {PATIENCE_S} s: "
                         f"{error}; the job may go on: genloom jobs logs --follow {self.id}"
@@ -221,8 +221,7 @@ class _Patience:
 
     def __init__(self, forgotten_s: float = FORGOTTEN_S) -> None:
         self._forgotten_s = forgotten_s
-        self._trouble: tuple[bool, float] | None = None
-        """Whether the job is forgotten, and since when."""
+        self._trouble: tuple[bool, float] | None = None  # whether the job is forgotten, and since when
 
     def answered(self) -> None:
         """All is well."""
