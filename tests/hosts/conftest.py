@@ -8,7 +8,7 @@ import jobs_plugin
 import lab as labs
 import pytest
 
-STEPS = 400
+STEPS = 300
 RUN = f"""\
 generator: {{name: acme-dots}}
 data: digits
@@ -60,7 +60,7 @@ def plain(lab, tmp_path_factory):
         "genloom",
         "train",
         "run.yaml",
-        "checkpoint.every=200",
+        "checkpoint.every=100",
         "--workers",
         "3",
         "--name",

@@ -113,3 +113,21 @@ def test_a_run_that_something_writes_is_left_alone(store, head, monkeypatch):
     with Lock(store, "dots"):
         assert "still runs somewhere" in dict(keep.start_again(store, 0))["dots"]
     assert head.sent == []
+
+
+def test_a_job_that_its_cluster_has_forgotten_is_waited_for_from_then_on(monkeypatch):
+    from genloom.errors import UnknownName
+    from genloom_platform.jobs import job
+    from genloom_platform.jobs.client import Unreachable
+
+    now = [1000.0]
+    monkeypatch.setattr(job.time, "monotonic", lambda: now[0])
+    patience, forgotten = job._Patience(), UnknownName("job", "dots", [], "")
+    for seconds, error, over in (
+        (0, Unreachable("away"), False), (500, Unreachable("away"), False), (0, forgotten, False),
+        (50, forgotten, False), (20, forgotten, True), (0, Unreachable("away"), False),
+        (601, Unreachable("away"), True),
+    ):  # fmt: skip
+        now[0] += seconds
+        assert patience.ends_with(error) == over
+    assert job._Patience(0).ends_with(forgotten)

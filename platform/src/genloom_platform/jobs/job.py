@@ -66,9 +66,8 @@ class Job:
             UnknownName: The cluster has no such job, or none any more.
         """
         if self._submission:
-            with contextlib.suppress(
-                RuntimeError
-            ):  # Ray has forgotten it: it may have been started again
+            # Where Ray has forgotten it, it may have been started again.
+            with contextlib.suppress(RuntimeError):
                 state = _state(self.cluster.client.get_job_info(self._submission))
                 if not state.lost:
                     return state
@@ -101,23 +100,24 @@ class Job:
         if not follow:
             yield _log(self.cluster, state)
             return
-        seen, submitted = 0, (state.submission, state.started)
-        silent_since = time.monotonic()
+        seen, submitted, patience = 0, (state.submission, state.started), _Patience()
         while True:
             try:
                 for text in _tail(self.cluster, state.submission, seen):
                     seen += len(text)
-                    silent_since = time.monotonic()
+                    patience.answered()
                     yield text
                 state = self.state()
+                patience.answered()
                 if (state.submission, state.started) != submitted:  # started again: another log
                     seen, submitted = 0, (state.submission, state.started)
                 elif state.over:
                     return
             except (Unreachable, UnknownName, _Dropped) as error:
-                if isinstance(error, UnknownName) and time.monotonic() - silent_since > FORGOTTEN_S:
+                over = patience.ends_with(error)
+                if over and isinstance(error, UnknownName):
                     raise
-                if time.monotonic() - silent_since > PATIENCE_S:
+                if over:
                     raise ClusterError(
                         f"the cluster {self.cluster.profile.name} has been silent for {PATIENCE_S} s: "
                         f"{error}; the job may go on: genloom jobs logs --follow {self.id}"
@@ -216,6 +216,26 @@ def _gone(state: State, error: RuntimeError | None) -> RequestError:
     )
 
 
+class _Patience:
+    """How long a cluster is waited for that is silent, or that has forgotten a job which it knew."""
+
+    def __init__(self, forgotten_s: float = FORGOTTEN_S) -> None:
+        self._forgotten_s = forgotten_s
+        self._trouble: tuple[bool, float] | None = None  # whether the job is forgotten, and since when
+
+    def answered(self) -> None:
+        """All is well."""
+        self._trouble = None
+
+    def ends_with(self, error: Exception) -> bool:
+        """Whether the trouble has lasted too long."""
+        forgotten = isinstance(error, UnknownName)
+        if self._trouble is None or self._trouble[0] != forgotten:
+            self._trouble = forgotten, time.monotonic()
+        patience_s = self._forgotten_s if forgotten else PATIENCE_S
+        return time.monotonic() - self._trouble[1] > patience_s or not patience_s
+
+
 class _Dropped(Exception):
     """A connection that ended in the middle."""
 
@@ -248,7 +268,10 @@ async def _pieces(cluster: Cluster, submission: str) -> AsyncGenerator[str]:
             waiting = waiting or asyncio.ensure_future(anext(tail))
             done, _ = await asyncio.wait([waiting], timeout=_LOOK_S)
             if not done:
-                client.answer(f"/api/jobs/{submission}")
+                try:
+                    client.answer(f"/api/jobs/{submission}")
+                except ClusterError as error:  # it is away, or knows the job no more
+                    raise _Dropped(str(error)) from error
                 continue
             try:
                 text = waiting.result()
@@ -268,13 +291,12 @@ async def _pieces(cluster: Cluster, submission: str) -> AsyncGenerator[str]:
 
 def _patiently(cluster: Cluster, ask: Callable[[], State], forgotten_s: float) -> State:
     """An answer, for which a silent cluster is waited for a while, and one that has forgotten the job."""
-    since = time.monotonic()
+    patience = _Patience(forgotten_s)
     while True:
         try:
             return ask()
         except (Unreachable, UnknownName) as error:
-            patience_s = forgotten_s if isinstance(error, UnknownName) else PATIENCE_S
-            if time.monotonic() - since > patience_s:
+            if patience.ends_with(error):
                 raise
             cluster.close()
             time.sleep(2)
