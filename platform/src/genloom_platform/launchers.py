@@ -19,7 +19,7 @@ from genloom_platform import certificates, cluster, tokens
 from genloom_platform.jobs.reach import free_port
 from genloom_platform.profiles import KubeRay, Machine, Profile, RayUp
 
-READY_S = 60
+READY_S = 180
 """Until a head on this machine must answer."""
 NO_METRICS = {
     "RAY_enable_metrics_collection": "0",

@@ -176,7 +176,10 @@ def test_doctor_looks_at_the_machines_of_a_cluster(laptop, trained):
     (head,) = (where for check, where in found if check == "store")
     assert re.fullmatch(r"[\d.]+ \(head\)", head)
     wrong = {check for (check, _), each in found.items() if not each["well"]}
-    assert wrong - {"disk", "shared memory"} == {"secrets"}, found  # those two are this machine's
+    # Those three are this machine's, on which the tests have another cluster too.
+    assert wrong - {"disk", "shared memory", "ports"} == {"secrets"}, found
+    ports = [each["seen"] for each in report["findings"] if each["check"] == "ports"]
+    assert not [seen for seen in ports for port in laptop.ports if f"port {port} " in seen]
     assert status == 1
     for check in (
         "token",
@@ -190,9 +193,8 @@ def test_doctor_looks_at_the_machines_of_a_cluster(laptop, trained):
         "ports",
     ):
         assert (check, head) in found
-    for check in ("token", "reached", "versions", "clock", "ports"):
+    for check in ("token", "reached", "versions", "clock"):
         assert found[check, "this machine"]["well"], found[check, "this machine"]
-    assert found["ports", head]["well"]
     assert "is read and written" in found["store", head]["seen"]
     assert not list(Path(laptop.store[7:], ".doctor").glob("*"))
     assert "doctor" not in laptop("jobs", "list")[1]
@@ -202,7 +204,7 @@ def test_a_wrong_token_a_missing_one_and_one_that_others_can_read_are_told_apart
     profile = laptop.work / "clusters" / "lab.yaml"
     other = laptop.work / "clusters" / "other.yaml"
     for mode, content, words in (
-        (0o600, "0" * 64, "refuses the token"), (0o644, "0" * 64, "chmod 600"), (0o600, None, "is missing"),
+        (0o600, "0" * 64, "refuses the token"), (0o644, "0" * 64, "chmod 600"), (0o600, None, "there is no"),
     ):  # fmt: skip
         path = laptop.home / "token"
         path.unlink(missing_ok=True)
