@@ -23,7 +23,7 @@ samples: {{every: 0}}
 """
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def lab(tmp_path_factory):
     """The cluster, the laptop and the services; the store holds the digits."""
     from genloom_platform.data.imports import import_dataset
@@ -38,7 +38,7 @@ def lab(tmp_path_factory):
         yield made
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def plain(lab, tmp_path_factory):
     """The training as Ray's own command sends it, on three workers; its exit status and output."""
     # Ray installs what a wheel requires, and here there is no index.
@@ -69,7 +69,7 @@ def plain(lab, tmp_path_factory):
     return lab.laptop("ray", "job", "submit", "--runtime-env-json", json.dumps(files), "--", *train)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def key(lab):
     """A key for the endpoints, as whoever runs the cluster gives it to people."""
     status, output = lab.cluster[0].run(["genloom", "keys", "add", "laptop"])

@@ -16,7 +16,7 @@ import pytest
 from genloom_platform.store import Store
 from genloom_platform.train import checkpoint, runs
 
-pytestmark = pytest.mark.hosts
+pytestmark = [pytest.mark.hosts, pytest.mark.chaos]
 PATIENCE_S = 120
 RUN = "journey"
 
