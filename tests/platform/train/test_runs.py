@@ -41,7 +41,9 @@ def a_run(store, name="one", steps=2000, sweep=None, **settings):
 def test_a_run_that_finishes_while_another_process_connects_is_not_begun_again(store, monkeypatch):
     a_run(store)
     done = Status(state="finished", step=2000, model="example@1")
-    monkeypatch.setattr(launch, "_connect", lambda config: runs.set_status(store, "one", done))
+    monkeypatch.setattr(
+        launch, "_connect", lambda config, patience_s=None: runs.set_status(store, "one", done)
+    )
     with pytest.raises(RequestError, match="the run one is finished"):
         launch.resume(store, "one")
     found = runs.status(store, "one")
@@ -55,7 +57,9 @@ def test_a_name_that_another_process_takes_while_this_one_connects_is_refused(
     from genloom_platform.config import read_values, resolve
 
     config = resolve(read_values("image-classifier", ["steps=10", "data=digits"]), digits_store)
-    monkeypatch.setattr(launch, "_connect", lambda config: a_run(digits_store, "contested"))
+    monkeypatch.setattr(
+        launch, "_connect", lambda config, patience_s=None: a_run(digits_store, "contested")
+    )
     with pytest.raises(RequestError, match="there is a run 'contested' already"):
         launch.train(digits_store, config, name="contested")
     assert runs.find(digits_store, "contested").package == "none"
@@ -66,7 +70,7 @@ def test_no_status_is_written_over_that_of_a_run_that_another_process_has_finish
     store, monkeypatch, outcome
 ):
     run = a_run(store)
-    monkeypatch.setattr(launch, "_connect", lambda config: None)
+    monkeypatch.setattr(launch, "_connect", lambda config, patience_s=None: None)
     monkeypatch.setattr(launch, "Tracking", Untracked)
 
     def train(course):
@@ -157,7 +161,7 @@ def test_a_run_that_trains_is_shown_at_its_newest_checkpoint(store, monkeypatch,
 def test_a_run_that_is_stopped_before_its_workers_report_stands_at_its_checkpoint(store, monkeypatch):
     a_run(store)
     save(store, "one", 400, loss=0.25)
-    monkeypatch.setattr(launch, "_connect", lambda config: None)
+    monkeypatch.setattr(launch, "_connect", lambda config, patience_s=None: None)
     monkeypatch.setattr(launch, "Tracking", Untracked)
 
     def train(course):
