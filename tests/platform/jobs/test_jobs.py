@@ -109,7 +109,7 @@ def long(laptop, trained):
     store = Store(laptop.store)
     until(lambda: checkpoint.committed(store, "long"), "nothing was saved", 120)
     follower.send_signal(signal.SIGINT)
-    said, _ = follower.communicate(timeout=30)
+    said, _ = follower.communicate(timeout=120)
     seen = [f"{follower.returncode} {said}", laptop("jobs", "status", "long")[1]]
     supervisor(command[-2]).kill()
     seen.append(until(lambda: _told(laptop, "lost"), "it does not count as lost"))
