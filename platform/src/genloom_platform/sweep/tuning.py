@@ -6,11 +6,13 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from ray import tune
+from ray.tune.execution import class_cache
 from ray.tune.search import Searcher
 
 from genloom.errors import GenloomError, InvalidConfig
 from genloom_platform import environment
 from genloom_platform.data import manifest as manifests
+from genloom_platform.profiles import is_secret
 from genloom_platform.sweep import records, room, schedulers
 from genloom_platform.sweep.plan import Plan
 from genloom_platform.sweep.spaces import Params
@@ -27,6 +29,16 @@ QUIET = {
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
 }
+
+
+def keep_secrets() -> None:
+    """Let Ray Tune give trials none of this process's secrets.
+
+    It would write the store's keys into their runtime environment, which each machine's log shows. Workers have
+    their machine's own, and on this machine they inherit them.
+    """
+    told = class_cache.ENV_VARS_TO_PROPAGATE
+    class_cache.ENV_VARS_TO_PROPAGATE = {name for name in told if not is_secret(name)}
 
 
 def run(
@@ -59,6 +71,7 @@ def run(
     scheduler = schedulers.scheduler_of(plan, lambda params: _as_told(plan, -1, params))
     schedulers.remember(scheduler, list(watch.trials.values()))
     common = Common(plan.store, plan.every, plan.config.metrics, plan.config.retries)
+    keep_secrets()
     trainable = tune.with_resources(
         tune.with_parameters(SweepTrial, common=common), room.request(plan, concurrent)
     )
