@@ -7,10 +7,10 @@ from collections import Counter
 from contextlib import contextmanager
 
 import httpx
-import psutil
 import pytest
 import ray
 import rollout_toys as toys
+from killing import kill
 
 from genloom_platform.serve import keys, launch, presence, wanted
 from genloom_platform.store import Store
@@ -104,17 +104,6 @@ def until(true, what):
         time.sleep(0.2)
 
 
-def processes(name):
-    return [each for each in psutil.process_iter() if name in " ".join(_words(each))]
-
-
-def _words(process):
-    try:
-        return process.cmdline()
-    except psutil.Error:
-        return []
-
-
 def replicas(version):
     return ray.serve.status().applications[f"genloom.{version}"].deployments[version].replica_states
 
@@ -177,7 +166,7 @@ def test_a_killed_replica_fails_no_request(url):
     load = Load(url)
     until(lambda: running("teller@4") == 2, "two replicas")
     with load.going_on():
-        processes("genloom.teller@4")[0].kill()
+        kill("genloom.teller@4")
         until(lambda: running("teller@4") < 2, "noticed")
         until(lambda: running("teller@4") == 2, "replaced")
 
@@ -195,8 +184,7 @@ def test_a_version_that_failed_is_tried_again_only_when_a_person_changes_it(url,
 def test_a_killed_keeper_comes_back_and_goes_on(url, shelf):
     load = Load(url)
     with load.going_on():
-        (keeper,) = processes("genloom:Keeper")
-        keeper.kill()
+        kill("genloom:Keeper")
         shelf.promote("champion", 6)
         until(lambda: versions() == {"genloom.teller@6"}, "promoted")
     assert set(load.versions) == {"teller@4", "teller@6"}
@@ -208,7 +196,7 @@ def test_a_killed_keeper_comes_back_and_goes_on(url, shelf):
 def test_a_killed_gateway_is_back_with_all_that_is_served(url):
     with httpx.Client(base_url=url, trust_env=False, timeout=30) as client:
         before = client.get("/v1/models").json()
-        processes("genloom:Gateway")[0].kill()
+        kill("genloom:Gateway")
         killed = time.monotonic()
 
         def answers():
