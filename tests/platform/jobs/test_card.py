@@ -1,11 +1,10 @@
 """Jobs as handles: what a notebook shows, what is waited for, with a job server that tells what it likes."""
 
 import json
-import threading
-from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 import ray
+from answering import answering
 
 from genloom.errors import ClusterError
 from genloom_platform.jobs import card
@@ -25,32 +24,17 @@ def jobs(monkeypatch):
     """The jobs that a server tells of, with their logs; and a cluster that is reached there."""
     told, logs = [dict(SENT)], {"vae-1": "run vae-1\n<script>alert(1)</script> & more\n"}
 
-    class Answer(BaseHTTPRequestHandler):
-        def do_GET(self):
-            found = {
-                "/api/version": {"ray_version": ray.__version__},
-                "/api/jobs/": told,
-                "/healthz": {},
-            }
-            for job in told:
-                name = job["submission_id"]
-                found |= {f"/api/jobs/{name}": job, f"/api/jobs/{name}/logs": {"logs": logs[name]}}
-            body = json.dumps(found[self.path]).encode()
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
+    def body(path):
+        found = {"/api/version": {"ray_version": ray.__version__}, "/api/jobs/": told, "/healthz": {}}
+        for job in told:
+            name = job["submission_id"]
+            found |= {f"/api/jobs/{name}": job, f"/api/jobs/{name}/logs": {"logs": logs[name]}}
+        return json.dumps(found[path]).encode()
 
-        def log_message(self, *words):
-            pass
-
-    served = HTTPServer(("127.0.0.1", 0), Answer)
-    threading.Thread(target=served.serve_forever, daemon=True).start()
     monkeypatch.setenv("LAB_OPENS", "t" * 32)
-    url = f"http://127.0.0.1:{served.server_port}"
-    values = {"address": url, "endpoint": url, "token": {"env": "LAB_OPENS"}}
-    yield told, logs, Cluster(Profile.model_validate(values, context={"name": "lab"}))
-    served.shutdown()
+    with answering(body) as url:
+        values = {"address": url, "endpoint": url, "token": {"env": "LAB_OPENS"}}
+        yield told, logs, Cluster(Profile.model_validate(values, context={"name": "lab"}))
 
 
 def test_a_card_tells_the_state_and_the_end_of_the_log_and_takes_no_markup_from_them(jobs):

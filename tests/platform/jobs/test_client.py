@@ -4,11 +4,10 @@ import json
 import re
 import subprocess
 import sys
-import threading
 import tomllib
-from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
+from answering import answering
 from packaging.requirements import Requirement
 from typer.testing import CliRunner
 
@@ -65,21 +64,8 @@ def server():
     """A server that answers every path with what it is told to."""
     answers = {}
 
-    class Answer(BaseHTTPRequestHandler):
-        def do_GET(self):
-            body = answers.get(self.path, b"?")
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *words):
-            pass
-
-    served = HTTPServer(("127.0.0.1", 0), Answer)
-    threading.Thread(target=served.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{served.server_port}", answers
-    served.shutdown()
+    with answering(lambda path: answers.get(path, b"?")) as url:
+        yield url, answers
 
 
 def run_without_engines(code, home):

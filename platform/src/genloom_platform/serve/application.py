@@ -16,6 +16,7 @@ from genloom_platform.serve import keyring, keys, wanted
 from genloom_platform.serve.applications import GATEWAY
 from genloom_platform.serve.callers import Door
 from genloom_platform.serve.gateway import FrontedGateway, Gateway
+from genloom_platform.serve.ingress import NO_PROXY
 from genloom_platform.serve.keeper import Keeper
 from genloom_platform.serve.keys import Lock
 from genloom_platform.serve.listener import Address
@@ -23,9 +24,6 @@ from genloom_platform.serve.presence import Announcement
 from genloom_platform.serve.sources import Registered, Shelf
 from genloom_platform.serve.wanted import Wanted
 from genloom_platform.store import Store, default_url
-
-NO_PROXY = "Disabled"
-"""Serve's proxies: the gateway listens itself."""
 
 
 def endpoint(asked: Wanted, shelf: Shelf, door: Door, said: Announcement | None) -> Application:

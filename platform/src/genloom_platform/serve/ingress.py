@@ -23,6 +23,8 @@ from genloom_platform.serve import closing
 from genloom_platform.serve.seen import HEADER
 from genloom_platform.serve.wanted import Ingress, Wanted
 
+NO_PROXY = "Disabled"
+"""Serve's proxies: the gateway listens itself."""
 SWITCH = "RAY_SERVE_ENABLE_HA_PROXY"
 METRICS_PORT, STATS_PORT, SECOND_PORT = 9101, 8404, 8500
 """Where HAProxy tells its figures, and where Serve's proxy waits for its requests while the gateway is away; all
@@ -61,7 +63,7 @@ def prepare(ingress: Ingress, host: str) -> None:
 def listen(serve: Any, asked: Wanted) -> None:
     """Start Serve with HAProxy, or with nothing that listens: then the gateway does itself."""
     if asked.ingress == "gateway":
-        serve.start(proxy_location="Disabled")
+        serve.start(proxy_location=NO_PROXY)
         return
     # Serve's own processes on loopback: nobody is asked for a key there.
     at = {"host": closing.LOOPBACK, "port": asked.port, "request_timeout_s": REQUEST_TIMEOUT_S}

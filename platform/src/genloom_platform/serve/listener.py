@@ -67,7 +67,7 @@ class Listener:
         self._socket = at.bound()
         config = uvicorn.Config(
             app,
-            http=_Prompt,
+            http=_Bounded,
             ws="none",
             log_config=None,
             access_log=False,
@@ -95,7 +95,7 @@ class Listener:
         await self._serving
 
 
-class _Prompt(HttpToolsProtocol):
+class _Bounded(HttpToolsProtocol):
     """HTTP as uvicorn speaks it, with a bound on how long and how large a request's head may be.
 
     Else a caller could hold connections and memory for ever by heads that never end.
