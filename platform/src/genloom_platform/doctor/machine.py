@@ -7,6 +7,7 @@ import tempfile
 from pathlib import Path
 
 from genloom.errors import GenloomError
+from genloom_platform import tokens
 from genloom_platform.doctor import gpus, packages
 from genloom_platform.doctor.findings import HERE, Finding, Seen, finding, of_error
 from genloom_platform.units import size
@@ -115,9 +116,9 @@ def token() -> Finding:
             f"RAY_AUTH_MODE is {mode}: whoever reaches the cluster runs code there",
             remedy,
         )
-    if os.environ.get("RAY_AUTH_TOKEN"):
+    path = tokens.here().file
+    if path is None:
         return finding("token", True, "in the environment's RAY_AUTH_TOKEN", "")
-    path = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token")
     if not path.exists():
         if "RAY_ADDRESS" in os.environ:
             return finding(
