@@ -16,6 +16,7 @@ ready=$(mktemp -u); mkfifo "$ready"
 genloom serve image-vae --port "$port" > "$ready" &
 server=$!
 trap 'kill $server 2>/dev/null; wait $server 2>/dev/null || true; rm -f "$ready"' EXIT
-read -r line < "$ready"
+exec 3< "$ready"
+read -r line <&3
 echo "$line"
 run generate image-vae --endpoint "http://127.0.0.1:$port" --count 40 --seed 0 --prompt label=0..9 --sheet demo/digits.png

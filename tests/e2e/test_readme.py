@@ -122,6 +122,7 @@ def test_they_are_served_together_and_draw_as_on_this_machine(readme, place):
     server = subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=run.environment)
     try:
         assert url in server.stdout.readline()
+        server.stdout.close()  # an endpoint goes on where nobody reads what it says
         for model in ("acme-blobs", "my-pictures", "acme-vqvae"):
             ask = ["genloom", "generate", model, "--count", "2", "--seed", "1", "--out"]
             run(*ask, "asked", "--endpoint", url)

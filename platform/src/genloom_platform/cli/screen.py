@@ -1,12 +1,29 @@
 """What a person sees: tables, pairs, one line of complaint."""
 
+import os
+import sys
 from collections.abc import Iterable, Sequence
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-console = Console(highlight=False, soft_wrap=True)
+
+class Screen(Console):
+    """The output, whose reader may go, as `head` does."""
+
+    lasts = False
+    """Whether a command goes on then, which others need: an endpoint. Else it ends, as writers to a pipe do."""
+
+    def on_broken_pipe(self) -> None:
+        """Nobody reads any more."""
+        if not self.lasts:
+            super().on_broken_pipe()
+        self.quiet = True
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+console = Screen(highlight=False, soft_wrap=True)
 WIDE = 1 << 20
 """Columns where there is no terminal: whoever reads a pipe or a file wants each row on one line, and whole."""
 

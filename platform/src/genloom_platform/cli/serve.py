@@ -169,6 +169,7 @@ def _serve(asked: "Wanted", store: "Store") -> None:
     """Serve until Ctrl-C, and say what changes."""
     from genloom_platform.serve import keys, launch
 
+    console.lasts = True
     with console.status("starting"):
         url = launch.start_wanted(asked, store)
     names = ", ".join(model.model for model in asked.models)
