@@ -64,7 +64,8 @@ def test_a_machine_without_a_certificate_gets_no_word_out_of_the_cluster(hosts):
     # With the token alone it comes no further.
     status, output = hosts[2].run(
         [sys.executable, "-c", "import ray; ray.init(log_to_driver=False)"],
-        RAY_ADDRESS=hosts.address, RAY_USE_TLS="0", RAY_NUM_REDIS_GET_RETRIES="2",
+        RAY_ADDRESS=hosts.address, RAY_USE_TLS="0",
+        RAY_NUM_REDIS_GET_RETRIES="1", RAY_gcs_server_request_timeout_seconds="5",
     )  # fmt: skip
     assert status != 0, output
     assert "Failed to connect to GCS" in output
