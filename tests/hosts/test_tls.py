@@ -65,7 +65,7 @@ def test_a_machine_without_a_certificate_gets_no_word_out_of_the_cluster(hosts):
     status, output = hosts[2].run(
         [sys.executable, "-c", "import ray; ray.init(log_to_driver=False)"],
         RAY_ADDRESS=hosts.address, RAY_USE_TLS="0",
-        RAY_NUM_REDIS_GET_RETRIES="1", RAY_gcs_server_request_timeout_seconds="5",
+        RAY_NUM_REDIS_GET_RETRIES="1", RAY_py_gcs_connect_timeout_s="5",
     )  # fmt: skip
     assert status != 0, output
     assert "Failed to connect to GCS" in output
