@@ -167,6 +167,17 @@ def test_a_wrong_prompt_fails_no_other_request(http):
         assert refused.json()["error"]["message"] == "prompts.0: label = 8: there is no eight; give 9"
 
 
+def test_a_failure_of_a_lone_prompt_names_no_place_in_a_list(http):
+    for path, prompt in (
+        ("/v1/generate/drawer", {"seed": 1, "label": 7}),
+        ("/v1/generate/teller?stream=true", {"seed": 1, "start": "fail0"}),
+    ):
+        error = http.post(path, json=prompt).json()["error"]
+        assert " failed on this prompt (seed 1); " in error["message"]
+        assert (error["param"], error["code"]) == (None, "model_failed")
+        assert "prompts" not in error["message"]
+
+
 def test_the_client_draws_and_predicts(models):
     assert list(models) == ["drawer", "counter", "brightness", "teller"]
     first, second = models["drawer"].generate(label=3, count=2)

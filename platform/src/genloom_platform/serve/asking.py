@@ -20,7 +20,7 @@ ANSWER_TIMEOUT_S = 300
 
 
 class Backend(Protocol):
-    """What answers: models in processes of their own (`replica.py`)."""
+    """What answers: models in processes of their own (`backend.py`)."""
 
     def models(self) -> Sequence[Card]:
         """What is served."""
@@ -93,7 +93,7 @@ async def _within_time(
     try:
         async with asyncio.timeout(ANSWER_TIMEOUT_S):
             return await asked(card.address, prompts)
-    except (InvalidConfig, PromptError) as error:
+    except (InvalidConfig, PromptError, Refusal) as error:
         raise from_prompts(error, listed) from None
     except TimeoutError:
         raise _late(card) from None
@@ -149,7 +149,7 @@ async def _parts(
                 if part is None:
                     return
                 yield part
-        except (InvalidConfig, PromptError) as error:
+        except (InvalidConfig, PromptError, Refusal) as error:
             raise from_prompts(error, listed) from None
         except TimeoutError:
             raise _late(card) from None

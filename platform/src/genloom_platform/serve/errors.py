@@ -106,13 +106,18 @@ class Refusal(GenloomError):
         return ErrorAnswer(error=self.body).model_dump()
 
 
-def from_prompts(error: InvalidConfig | PromptError, listed: bool = True) -> Refusal:
-    """Prompts that a model cannot answer: 422, naming the first one that is wrong.
+def from_prompts(error: InvalidConfig | PromptError | Refusal, listed: bool = True) -> Refusal:
+    """Prompts that a model cannot answer: 422, naming the first one that is wrong; a refusal stays one.
 
     Args:
         error: What is wrong.
         listed: Whether the caller sent a list; else no place in one is told, and nothing twice.
     """
+    if isinstance(error, Refusal):
+        if listed or not PLACE.match(error.body.message):
+            return error
+        body, message = error.body, PLACE.sub("", error.body.message)
+        return Refusal(error.status, body.code, message, kind=body.type, headers=error.headers)
     if isinstance(error, PromptError):
         message = str(error) if listed else PLACE.sub("", str(error))
         return Refusal(422, "invalid_prompt", message, param="prompts" if listed else None)

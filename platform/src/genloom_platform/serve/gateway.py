@@ -9,6 +9,7 @@ from ray.serve.handle import DeploymentHandle
 from starlette.types import ASGIApp
 
 from genloom_platform.serve.app import create_app
+from genloom_platform.serve.backend import RayBackend
 from genloom_platform.serve.callers import Door
 from genloom_platform.serve.guard import MAX_REQUESTS
 from genloom_platform.serve.ingress import named_by_serve
@@ -17,7 +18,7 @@ from genloom_platform.serve.keyring import LOOK_S, Ring
 from genloom_platform.serve.listener import DRAIN_S, Address, Listener
 from genloom_platform.serve.meters import RequestMeters
 from genloom_platform.serve.presence import Announcement
-from genloom_platform.serve.replica import CAUSE, HEALTH_S, RayBackend
+from genloom_platform.serve.replica import CAUSE, HEALTH_S
 from genloom_platform.serve.seen import log_requests
 from genloom_platform.store import Store
 from genloom_platform.train.background import repeating

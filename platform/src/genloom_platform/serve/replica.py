@@ -1,7 +1,7 @@
-"""A version of a model in processes of its own, and how they are reached.
+"""A version of a model in a process of its own.
 
-A request goes to the Gateway (`gateway.py`, `app.py`), and from there by a handle of Serve to a
-ModelReplica, where it shares batches with others (`model.py`).
+A request goes to the Gateway (`gateway.py`, `app.py`), and from there by a handle of Serve (`backend.py`) to
+a ModelReplica, where it shares batches with others (`model.py`).
 """
 
 import asyncio
@@ -14,22 +14,17 @@ from contextlib import aclosing
 from typing import Any, cast
 
 from ray import serve
-from ray.exceptions import RayActorError
 
 from genloom import LoadedModel, Prompt
 from genloom.errors import GenloomError, InvalidConfig, PromptError, RequestError
-from genloom_platform.serve.coalesce import Interrupted
-from genloom_platform.serve.dispatch import Dispatch
 from genloom_platform.serve.engine import Engine
 from genloom_platform.serve.errors import SERVER, Refusal
 from genloom_platform.serve.guard import MAX_REQUESTS
-from genloom_platform.serve.handles import Handles
 from genloom_platform.serve.meters import ModelMeters
 from genloom_platform.serve.model import Card, Served, ServedGenerator, served, whole
 from genloom_platform.serve.scaling import REQUESTS
 from genloom_platform.serve.seen import place_of
 from genloom_platform.serve.speed import Speed, apply
-from genloom_platform.serve.traffic import Answers
 
 MAX_BATCH = 64
 """Prompts that a model is given at once."""
@@ -267,63 +262,3 @@ def warm(model: Served) -> None:
             f"and look with genloom generate {model.loaded.name}"
         ) from result
     model.answer(prompt, result)
-
-
-class RayBackend:
-    """The models of an endpoint, reached through Serve's handles."""
-
-    def __init__(self) -> None:
-        self._handles = Handles(lambda version: self.dispatch.pool(version))
-        self.dispatch = Dispatch(self._call)
-
-    def models(self) -> Sequence[Card]:
-        """What is served."""
-        return self.dispatch.models()
-
-    async def answer(self, model: str, prompts: Sequence[Any]) -> Answers:
-        """See `app.Backend`."""
-        return await self.dispatch.answer(model, prompts)
-
-    async def _call(self, version: str, requests: list[Sequence[Any]]) -> list[Any]:
-        """See `coalesce.Call`."""
-        response = self._handles[version].answer_many.remote(requests)
-        try:
-            return await response
-        except RayActorError as error:
-            raise Interrupted from error
-        except asyncio.CancelledError:
-            response.cancel()  # a wait that ends does not end the call
-            raise
-
-    async def settle(self, model: str, prompts: Sequence[Any]) -> list[Any]:
-        """See `app.Backend`."""
-        version = self.dispatch.choose(model)
-        with self.dispatch.using(version):
-            try:
-                result = await self._handles[version].settle.remote(prompts)
-            except RayActorError:
-                raise _stopped(version) from None
-        if isinstance(result, Exception):
-            raise result
-        return result
-
-    async def stream(self, model: str, prompt: Any) -> AsyncGenerator[dict[str, Any]]:
-        """See `app.Backend`."""
-        version = self.dispatch.choose(model)
-        with self.dispatch.asking(version):
-            parts = cast(Any, self._handles[version]).options(stream=True).stream.remote(prompt)
-            try:
-                async for part in parts:
-                    if isinstance(part, Exception):
-                        raise part
-                    yield part
-            except RayActorError:
-                raise _stopped(version) from None
-            finally:
-                parts.cancel()  # where the caller has gone, the replica stops; else it does nothing
-
-
-def _stopped(version: str) -> Refusal:
-    message = f"{version} stopped meanwhile and is started again; ask again in some seconds"
-    headers = {"Retry-After": "5"}
-    return Refusal(503, "model_stopped", message, kind=SERVER, headers=headers)
