@@ -16,7 +16,7 @@ import time
 import traceback
 from collections.abc import Callable
 from contextvars import ContextVar
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
@@ -153,7 +153,7 @@ class Seen:
                     last_ms=round((self._clock() - began_s) * 1000, 2),
                     bytes=size_bytes,
                     whole=whole,
-                    **asdict(notes),
+                    **vars(notes),
                 )
             )
 
@@ -166,7 +166,7 @@ class Seen:
         if self._meters is not None:
             self._meters.ended(sight)
         if sight.route not in QUIET_ROUTES or sight.status != 200:
-            log.info("%s", json.dumps(asdict(sight)))
+            log.info("%s", json.dumps(vars(sight)))
 
 
 def place_of(error: BaseException | None) -> str:
