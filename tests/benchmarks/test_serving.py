@@ -50,6 +50,19 @@ def ours(model):
 
 
 @contextmanager
+def behind_haproxy(model):
+    """Our endpoint where HAProxy takes the connections, in a Ray cluster of its own."""
+    port = free_port()
+    command = [sys.executable, str(Path(__file__).with_name("serving_haproxy.py")), model, str(port)]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as server:
+        while not (line := server.stdout.readline()).startswith("answers"):
+            assert line, "the endpoint behind HAProxy did not start"
+        yield f"{line.split()[-1]}/v1/generate", lambda seed: {"prompts": [{"seed": seed}]}
+
+
+@contextmanager
 def default(model):
     """A deployment of Ray Serve as its guide has it."""
     from benchmarks import serving_default
@@ -148,7 +161,12 @@ def ray_here():
 
 @pytest.mark.parametrize("model", ["small", "large"])
 def test_requests_a_second(model):
-    contenders = {"genloom": ours, "LitServe": litserve, "Ray Serve, default": default}
+    contenders = {
+        "genloom": ours,
+        "genloom behind HAProxy": behind_haproxy,
+        "LitServe": litserve,
+        "Ray Serve, default": default,
+    }
     many = {name: [] for name in contenders}
     alone = {name: [] for name in contenders}
     limits = []
