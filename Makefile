@@ -23,7 +23,7 @@ bench: .venv/.tools
 	@$(BIN)/pytest -m bench -s tests/benchmarks $(ARGS)
 
 chaos: .venv/.tools
-	@$(BIN)/pytest -m chaos -s tests/chaos tests/hosts $(ARGS)
+	@$(BIN)/pytest -m chaos -s $(ARGS)
 
 clean:
 	rm -rf .venv demo build */build plugins/*/build

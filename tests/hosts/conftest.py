@@ -39,34 +39,26 @@ def lab(tmp_path_factory):
 
 
 @pytest.fixture(scope="package")
-def plain(lab, tmp_path_factory):
-    """The training as Ray's own command sends it, on three workers; its exit status and output."""
+def by_ray(lab, tmp_path_factory):
+    """Sends a training as Ray's own command does, on three workers; gives its exit status and output."""
     # Ray installs what a wheel requires, and here there is no index.
     folder = jobs_plugin.write(tmp_path_factory.mktemp("plugin"), version="0.4.3", requires=())
     quiet = ["--no-deps", "--no-build-isolation", "--disable-pip-version-check", "--quiet"]
-    argv = [
-        sys.executable,
-        "-m",
-        "pip",
-        "wheel",
-        *quiet,
-        "--wheel-dir",
-        lab.laptop.work / "dist",
-        folder,
-    ]
-    subprocess.run(argv, check=True)
+    argv = [sys.executable, "-m", "pip", "wheel", *quiet, "--wheel-dir", lab.laptop.work / "dist"]
+    subprocess.run([*argv, folder], check=True)
     files = {"working_dir": ".", "py_modules": ["dist/acme_dots-0.4.3-py3-none-any.whl"]}
-    train = [
-        "genloom",
-        "train",
-        "run.yaml",
-        "checkpoint.every=100",
-        "--workers",
-        "3",
-        "--name",
-        "plain",
-    ]
-    return lab.laptop("ray", "job", "submit", "--runtime-env-json", json.dumps(files), "--", *train)
+
+    def send(name, *words):
+        train = ["genloom", "train", "run.yaml", *words, "--workers", "3", "--name", name]
+        return lab.laptop("ray", "job", "submit", "--runtime-env-json", json.dumps(files), "--", *train)
+
+    return send
+
+
+@pytest.fixture(scope="package")
+def plain(by_ray):
+    """A short training that nothing disturbs; its exit status and output."""
+    return by_ray("plain", "steps=24", "checkpoint.every=12")
 
 
 @pytest.fixture(scope="package")

@@ -187,10 +187,11 @@ def test_a_run_saves_at_once_when_a_host_is_about_to_go_and_goes_on_without_it(j
     assert history[number + 1].workers == 2
 
 
-def test_losses_and_rows_are_those_of_an_unbroken_run(journey, plain, lab):
-    assert plain[0] == 0, plain[1]
+def test_losses_and_rows_are_those_of_an_unbroken_run(journey, by_ray, lab):
+    status, output = by_ray("unbroken", "checkpoint.every=100")
+    assert status == 0, output
     losses, sums = (lab.services.metric(RUN, name) for name in ("loss", "sum"))
-    whole, whole_sums = (lab.services.metric("plain", name) for name in ("loss", "sum"))
+    whole, whole_sums = (lab.services.metric("unbroken", name) for name in ("loss", "sum"))
     assert sorted(losses) == sorted(whole) == list(range(1, max(whole) + 1))
     for step, found in losses.items():  # more than one where a step was done again
         assert found == pytest.approx(whole[step] * len(found), rel=1e-4)

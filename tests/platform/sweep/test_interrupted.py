@@ -14,13 +14,14 @@ from genloom_platform.store import Store
 from genloom_platform.sweep import records
 
 pytestmark = pytest.mark.e2e
+TRIALS = 4
 SWEEP = {
     "run": {
         "generator": {"name": "example-moody", "pace_s": 0.04},
         "data": "digits", "steps": 40, "global_batch": 32, "log_every": 5, "evaluate": False,
     },
     "space": {"optimizer.lr": {"log_range": [1e-4, 1e-1]}},
-    "metric": "loss", "mode": "min", "trials": 6, "every": 5,
+    "metric": "loss", "mode": "min", "trials": TRIALS, "every": 5,
 }  # fmt: skip
 
 
@@ -45,7 +46,7 @@ def interrupted(tmp_path_factory):
 
     run(*command[:3], "data", "import", "digits")
     polite = ended_by(signal.SIGINT, 0, store, command, environment)
-    ended_by(signal.SIGKILL, 2, store, command, environment)
+    ended_by(signal.SIGKILL, 1, store, command, environment)
     ended = {trial.run: trial for trial in records.trials(store, "rates") if trial.ended}
     begun = {trial.run: trial for trial in records.trials(store, "rates") if not trial.ended}
     before = {name: starts(store, name) for name in ended}
@@ -85,7 +86,7 @@ def test_ctrl_c_ends_a_sweep_politely(interrupted):
 
 def test_no_finished_trial_is_repeated(interrupted):
     store, ended, *_, begun_before = interrupted
-    assert len(ended) >= 2
+    assert ended
     after = {trial.run: trial for trial in records.trials(store, "rates")}
     for run, trial in ended.items():
         assert after[run].model_copy(update={"model": None}) == trial
@@ -95,7 +96,7 @@ def test_no_finished_trial_is_repeated(interrupted):
 def test_what_was_cut_off_goes_on_and_the_rest_is_done(interrupted):
     store, _, begun, *_ = interrupted
     after = {trial.run: trial for trial in records.trials(store, "rates")}
-    assert len(after) == 6
+    assert len(after) == TRIALS
     assert all(trial.state == "finished" for trial in after.values())
     for run, trial in begun.items():
         kept = after[run].looks[: len(trial.looks)]
@@ -110,10 +111,10 @@ def test_the_sweep_is_one_in_mlflow_and_on_the_screen(interrupted):
     parent = client.get_run(sweep.tracking_id)
     tag = f"tags.mlflow.parentRunId = '{sweep.tracking_id}'"
     children = client.search_runs([parent.info.experiment_id], tag)
-    assert len(children) == 6
+    assert len(children) == TRIALS
     assert {child.info.status for child in children} == {"FINISHED"}
     assert (
-        f"6 trials of example-moody on digits, 40 steps (random), {len(ended)} of them done before"
+        f"{TRIALS} trials of example-moody on digits, 40 steps (random), {len(ended)} of them done before"
         in said
     )
     assert "model example-moody@1 is registered: trial" in said
