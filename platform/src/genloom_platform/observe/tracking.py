@@ -17,6 +17,8 @@ from genloom_platform.train.progress import Report
 
 PARENT = "mlflow.parentRunId"
 """The tag by which MLflow's pages show a run below another."""
+STORE = "store"
+"""The tag that names the store of a run."""
 MAX_METRICS = 1000
 """MLflow takes no more in one call."""
 MAX_SCHEMA = 1_000_000
@@ -34,14 +36,24 @@ class Tracking:
             self._client.update_run(run_id, status="RUNNING")
 
     def start(self, name: str, config: RunConfig, manifest: Manifest, parent: str = "") -> str:
-        """Open a run, as a child of another where one is given; returns its id."""
-        tags = {"dataset": manifest.full_name, "dataset.digest": manifest.digest}
-        tags |= {PARENT: parent} if parent else {}
-        tags |= {"parent": config.finetune.model} if config.finetune else {}
-        self.run_id = self._client.create_run(self._experiment, run_name=name, tags=tags).info.run_id
+        """Open a run, as a child of another where one is given; returns its id.
+
+        One that was opened for it, by a process that ended before it had recorded the run, is gone on with.
+        """
         from mlflow.entities import Dataset, DatasetInput, InputTag, Param
 
+        tags = {
+            "dataset": manifest.full_name,
+            "dataset.digest": manifest.digest,
+            STORE: self._store.url,
+        }
+        tags |= {PARENT: parent} if parent else {}
+        tags |= {"parent": config.finetune.model} if config.finetune else {}
         values = flat(config.model_dump(mode="json", exclude_defaults=True))
+        opened = self._opened(name, tags, values)
+        if opened is None:
+            opened = self._client.create_run(self._experiment, run_name=name, tags=tags).info.run_id
+        self.run_id = opened
         self._client.log_batch(self.run_id, params=[Param(key, value) for key, value in values.items()])
         source = json.dumps({"store": self._store.url, "dataset": manifest.full_name})
         columns = {name: column.model_dump(mode="json") for name, column in manifest.columns.items()}
@@ -56,6 +68,15 @@ class Tracking:
         tags = [InputTag("mlflow.data.context", "training")]
         self._client.log_inputs(self.run_id, [DatasetInput(dataset, tags)])
         return self.run_id
+
+    def _opened(self, name: str, tags: dict[str, str], values: dict[str, Any]) -> str | None:
+        """The open run of that name, tags and values (those that were written), as long as nothing was logged."""
+        wanted = f"attributes.run_name = '{name}' and attributes.status = 'RUNNING'"
+        for run in self._client.search_runs([self._experiment], wanted):
+            same_values = all(str(values.get(key)) == text for key, text in run.data.params.items())
+            if same_values and tags.items() <= run.data.tags.items() and not run.data.metrics:
+                return run.info.run_id
+        return None
 
     def log(self, report: Report) -> None:
         """Record a report, every step of it."""

@@ -28,8 +28,6 @@ from genloom_platform.serve.speed import Speed, apply
 
 MAX_BATCH = 64
 """Prompts that a model is given at once."""
-BATCH_WAIT_S = 0.002
-"""How long the first prompt of a batch waits for others."""
 TURN_S = 0.02
 """How long a stream computes before batches and other streams have their turn; the pieces that it makes
 meanwhile are sent together. Its first piece is sent alone."""
@@ -72,7 +70,8 @@ class ModelReplica:
         self._readers = ThreadPoolExecutor(READERS, "reader")
         # Not as a decorator, whose queue is the class's: where a process holds several models (`pool.py`), the
         # first one of a batch would answer for the others.
-        batch = serve.batch(max_batch_size=MAX_BATCH, batch_wait_timeout_s=BATCH_WAIT_S)
+        # The first prompt waits for no others: those that come while it is computed share the next batch.
+        batch = serve.batch(max_batch_size=MAX_BATCH, batch_wait_timeout_s=0)
         self._batch: Callable[[Prompt], Awaitable[Any]] = cast(Any, batch(self._batched))
         self._idle = asyncio.Event()
         self._idle.set()
@@ -184,8 +183,8 @@ class ModelReplica:
         """A prompt's result, or its exception."""
         if self._engine:
             return await self._in_running_batch(self._engine, prompt)
-        # Serve closes a batch after its wait even while the one before is computed, and then has a
-        # queue of small ones. So prompts stay out of it until the model is idle, and enter together.
+        # Serve closes a batch even while the one before is computed, and then has a queue of small ones. So
+        # prompts stay out of it until the model is idle, and enter together.
         self._meters.waits(1)
         try:
             await self._idle.wait()
