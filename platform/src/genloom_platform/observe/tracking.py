@@ -69,12 +69,12 @@ class Tracking:
         self._client.log_inputs(self.run_id, [DatasetInput(dataset, tags)])
         return self.run_id
 
-    def _opened(self, name: str, tags: dict[str, str], values: dict[str, Any]) -> str | None:
-        """The open run of that name, tags and values (those that were written), as long as nothing was logged."""
+    def _opened(self, name: str, tags: dict[str, str], values: dict[str, str]) -> str | None:
+        """The open run of that name, tags and values, as long as nothing was logged of it."""
         wanted = f"attributes.run_name = '{name}' and attributes.status = 'RUNNING'"
         for run in self._client.search_runs([self._experiment], wanted):
-            same_values = all(str(values.get(key)) == text for key, text in run.data.params.items())
-            if same_values and tags.items() <= run.data.tags.items() and not run.data.metrics:
+            same = run.data.params in ({}, values) and tags.items() <= run.data.tags.items()
+            if same and not run.data.metrics:
                 return run.info.run_id
         return None
 
