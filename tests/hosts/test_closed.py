@@ -225,6 +225,7 @@ def cut_off(lab):
     assert host.run([word.format("del") for word in route])[0] == 0
 
 
+@pytest.mark.chaos
 def test_a_host_that_does_not_reach_the_store_is_named_by_doctor_and_before_a_training(lab, cut_off):
     status, found = doctor(lab)
     assert status == 1

@@ -48,6 +48,7 @@ def notebook(laptop):
     manager.shutdown_kernel(now=True)
 
 
+@pytest.mark.chaos  # it takes over a minute; `test_card.py` looks at the cards
 def test_a_sweep_from_a_notebook_is_watched_on_a_card_and_gives_its_models(notebook, trained):
     shown = notebook.run(
         f"import genloom; lab = genloom.connect('lab'); sweep = lab.sweep({SWEEP!r}, name='rates').watch()"

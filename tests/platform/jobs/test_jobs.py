@@ -50,6 +50,7 @@ def test_team_code_has_a_handle_of_the_run(laptop, trained):
     assert "ask-runs" not in laptop("jobs", "list")[1]
 
 
+@pytest.mark.chaos  # with a wheel see `tests/hosts`
 def test_rays_own_command_sends_a_training_with_its_plugin(laptop, trained, tmp_path):
     folder = jobs_plugin.write(tmp_path / "plugin")
     # As `pip install -e .` leaves it beside the sources: it tells of the generator.

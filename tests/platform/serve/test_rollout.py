@@ -181,6 +181,7 @@ def test_a_version_that_failed_is_tried_again_only_when_a_person_changes_it(url,
     assert "canary teller@6" in told(store)
 
 
+@pytest.mark.chaos
 def test_a_killed_keeper_comes_back_and_goes_on(url, shelf):
     load = Load(url)
     with load.going_on():

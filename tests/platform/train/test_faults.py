@@ -42,6 +42,7 @@ def test_killed_and_stopped_workers_leave_no_trace_in_losses_and_rows(
     assert "retry 1 of 3" in events[0]
 
 
+@pytest.mark.chaos
 def test_a_run_survives_the_actors_that_serve_it(digits_store, tmp_path):
     met = [Fault(30, "Inbox"), Fault(60, "Controller")]
     seen, attempts, events = trained(digits_store, "example-struck", 1, tmp_path, met, steps=80)
