@@ -62,6 +62,11 @@ def clusters(objects):
             yield thing["spec"][key] if key else thing["spec"]
 
 
+def gibibytes(quantity):
+    assert quantity.endswith("Gi")
+    return int(quantity[:-2])
+
+
 def check(thing):
     """Hold an object to its schema; an unknown field is an error as well.
 

@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from manifests import OVERLAYS, clusters, named, overlay, pods
+from manifests import OVERLAYS, clusters, gibibytes, named, overlay, pods
 from ray._private.ray_constants import DEFAULT_OBJECT_STORE_MEMORY_PROPORTION
 
 SECRET = re.compile(r"PASSWORD|TOKEN|SECRET|ACCESS_KEY|API_KEY|_STORE_URI")
@@ -52,11 +52,6 @@ def test_what_kuberay_does_not_probe_is_probed(name):
         if where.startswith("Ray"):
             continue  # KubeRay's probes differ for clusters and endpoints; one of ours would keep them out
         assert {"startupProbe", "readinessProbe", "livenessProbe"} <= container.keys(), where
-
-
-def gibibytes(quantity):
-    assert quantity.endswith("Gi")
-    return int(quantity[:-2])
 
 
 @pytest.mark.parametrize("name", OVERLAYS)

@@ -2,11 +2,12 @@
 
 import re
 import subprocess
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 import yaml
-from manifests import check, pods, render
+from manifests import check, gibibytes, named, pods, render
 
 from genloom.errors import RequestError
 from genloom_platform import certificates, launchers, profiles
@@ -61,6 +62,7 @@ def test_every_node_is_closed_and_has_the_token_and_the_store(ray_up):
     mounts = dict(config["file_mounts"])
     assert profile.token_source.file.name == profile.name
     assert str(mounts.pop("~/.ray/auth_token")).endswith(f".genloom/tokens/{profile.name}")
+    assert str(mounts.pop("~/wheels")).endswith(".genloom/wheels")
     made = str(certificates.folder(profile.name))
     assert bool(mounts) == profile.launch.tls
     for place, source in mounts.items():
@@ -81,6 +83,41 @@ def test_every_node_is_closed_and_has_the_token_and_the_store(ray_up):
         assert subprocess.run(["sh", "-n", "-c", start], capture_output=True).returncode == 0
 
 
+def test_every_node_has_the_python_and_the_packages_that_are_tested(ray_up, root):
+    _, config = ray_up
+    (python,) = re.findall(
+        r"^ARG PYTHON=(\S+)$", (root / "deploy/Dockerfile").read_text(), re.MULTILINE
+    )
+    made = re.search(r"--python (\S+)|python(\d\S*) -m venv", " ".join(config["setup_commands"]))
+    assert made
+    assert python.startswith(next(filter(None, made.groups())))
+    install = config["setup_commands"][-1]
+    assert "--constraint constraints.txt" in install
+    ours = ("genloom", "genloom-platform", "genloom-image", "genloom-text")
+    wanted = {f"{name.replace('-', '_')}-{version(name)}-py3-none-any.whl" for name in ours}
+    # By file: no index could give another package of the same name.
+    assert set(re.findall(r"\./([\w.-]+\.whl)", install)) == wanted
+    for command in config["setup_commands"]:
+        assert subprocess.run(["sh", "-n", "-c", command], capture_output=True).returncode == 0
+
+
+def test_no_machine_of_a_cloud_has_the_image_that_ray_would_take(loaded):
+    from ray.autoscaler._private.aws import config as rays
+
+    config = yaml.safe_load(loaded["aws"].launch.file.read_text())
+    before = {
+        name: kind["node_config"]["ImageId"] for name, kind in config["available_node_types"].items()
+    }
+    rays._check_ami(config)
+    after = {
+        name: kind["node_config"]["ImageId"] for name, kind in config["available_node_types"].items()
+    }
+    assert after == before
+    (image,) = set(after.values())
+    assert image.startswith("resolve:ssm:/aws/service/deeplearning/ami/x86_64/")
+    assert "ubuntu-24.04" in image
+
+
 def test_a_profiles_workers_are_those_that_the_autoscaler_can_bring(loaded, ray_up):
     profile, config = ray_up
     if profile.name == "onprem":
@@ -97,9 +134,10 @@ def test_a_profiles_workers_are_those_that_the_autoscaler_can_bring(loaded, ray_
 def test_the_raycluster_is_what_kuberay_takes_and_the_profile_names(loaded):
     profile = loaded["kuberay"]
     folder = profile.launch.manifests
-    (cluster,) = render(folder)
-    check(cluster)
-    assert cluster["kind"] == "RayCluster"
+    objects = render(folder)
+    for thing in objects:
+        check(thing)
+    cluster = named(objects, "RayCluster")
     assert cluster["metadata"] == {
         "name": profile.launch.cluster,
         "namespace": profile.launch.namespace,
@@ -115,6 +153,37 @@ def test_the_raycluster_is_what_kuberay_takes_and_the_profile_names(loaded):
     assert not re.search(
         r"(AKIA|aws_secret|password:)", (folder / "cluster.yaml").read_text(), re.IGNORECASE
     )
+
+
+def test_the_rayclusters_pods_are_admitted_where_pods_are_restricted(loaded):
+    cluster = named(render(loaded["kuberay"].launch.manifests), "RayCluster")
+    found = [pod["spec"] for _, pod in pods([cluster])]
+    contexts = [each["securityContext"] for spec in found for each in spec["containers"]]
+    for context in [*contexts, cluster["spec"]["autoscalerOptions"]["securityContext"]]:
+        assert context["allowPrivilegeEscalation"] is False
+        assert context["capabilities"] == {"drop": ["ALL"]}
+        assert context["runAsNonRoot"]
+        assert context["seccompProfile"] == {"type": "RuntimeDefault"}
+
+
+def test_rays_object_store_has_room_in_every_pod_of_the_raycluster(loaded):
+    from ray._private.ray_constants import DEFAULT_OBJECT_STORE_MEMORY_PROPORTION
+
+    cluster = named(render(loaded["kuberay"].launch.manifests), "RayCluster")
+    for where, pod in pods([cluster]):
+        (container,) = pod["spec"]["containers"]
+        (volume,) = pod["spec"]["volumes"]
+        assert container["volumeMounts"] == [{"name": volume["name"], "mountPath": "/dev/shm"}], where
+        room = gibibytes(volume["emptyDir"]["sizeLimit"])
+        memory = gibibytes(container["resources"]["limits"]["memory"])
+        assert DEFAULT_OBJECT_STORE_MEMORY_PROPORTION * memory < room < memory, where
+
+
+def test_the_rayclusters_pods_are_reached_by_each_other_alone(loaded):
+    objects = render(loaded["kuberay"].launch.manifests)
+    pods_of = {"podSelector": {"matchLabels": {"ray.io/cluster": loaded["kuberay"].launch.cluster}}}
+    policy = named(objects, "NetworkPolicy")["spec"]
+    assert policy == {**pods_of, "policyTypes": ["Ingress"], "ingress": [{"from": [pods_of]}]}
 
 
 def test_a_launcher_that_fails_tells_its_reason_without_a_traceback(root, genloom_command, tmp_path):
@@ -149,6 +218,7 @@ def test_up_makes_the_token_and_the_certificates_before_ray_brings_them_along(
 ):
     monkeypatch.setenv("HOME", str(tmp_path))
     profile = profiles.load(str(root / "clusters" / "onprem.yaml"))
+    (tmp_path / ".genloom" / "wheels").mkdir(parents=True)
     ran = []
 
     def run(argv):
