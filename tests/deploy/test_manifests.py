@@ -115,14 +115,33 @@ def test_a_worker_is_ready_without_a_proxy_of_ray_serve(endpoints):
         assert "local_raylet_healthz" in str(container["readinessProbe"]["exec"])
 
 
+def head(cluster):
+    (container,) = cluster["headGroupSpec"]["template"]["spec"]["containers"]
+    return container
+
+
 def test_runs_and_endpoints_have_clusters_like_the_standing_one(endpoints):
-    assert (
-        named(endpoints, "RayService")["spec"]["rayClusterConfig"]
-        == named(endpoints, "RayCluster")["spec"]
-    )
+    service = named(endpoints, "RayService")["spec"]["rayClusterConfig"]
+    standing = named(endpoints, "RayCluster")["spec"]
+    assert head(standing).pop("lifecycle")
+    assert service == standing
     standing, own = next(clusters(overlay("aws"))), next(clusters(overlay("aws-run")))
+    assert head(standing).pop("lifecycle")
     standing["workerGroupSpecs"][1] |= {"replicas": 2, "minReplicas": 2}
     assert own == standing
+
+
+def test_the_standing_cluster_alone_starts_jobs_again_that_its_head_lost(endpoints):
+    """All share a token, so another cluster would take them for its own."""
+    found = {"RayCluster": set(), "RayJob": set(), "RayService": set()}
+    for thing in [*overlay("cpu"), *overlay("aws"), *overlay("aws-run"), *endpoints]:
+        for cluster in clusters([thing]):
+            found[thing["kind"]].add("genloom jobs restart" in str(cluster))
+    assert found == {"RayCluster": {True}, "RayJob": {False}, "RayService": {False}}
+    started = head(named(endpoints, "RayCluster")["spec"])["lifecycle"]["postStart"]["exec"]["command"]
+    # In the background, for Kubernetes holds a pod to be starting until it has ended.
+    assert started[:2] == ["sh", "-c"]
+    assert started[2].endswith("&")
 
 
 @pytest.mark.parametrize("name", OVERLAYS)
