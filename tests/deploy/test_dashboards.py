@@ -121,6 +121,11 @@ def test_every_dashboard_reaches_grafana(root):
     assert {thing["metadata"]["labels"]["grafana_dashboard"] for thing in maps} == {"1"}
 
 
+def test_prometheus_of_a_helm_release_sees_the_monitors():
+    for kind in ("PodMonitor", "ServiceMonitor"):
+        assert named(overlay("aws"), kind)["metadata"]["labels"]["release"] == "kube-prometheus-stack"
+
+
 def test_prometheus_reads_the_port_that_rays_pods_name():
     objects = overlay("aws")
     (endpoint,) = named(objects, "PodMonitor")["spec"]["podMetricsEndpoints"]

@@ -2,14 +2,18 @@
 
 import copy
 import os
+import re
 import shlex
+import subprocess
 from importlib.metadata import version
+from urllib.parse import urlsplit
 
 import pytest
 import yaml
 from jsonschema import ValidationError
 from manifests import OVERLAYS, ROOT, check, clusters, named, overlay, pods, render
 
+from genloom_platform import profiles
 from genloom_platform.serve.application import as_ray_serve
 from genloom_platform.serve.wanted import checked
 
@@ -185,6 +189,41 @@ def test_the_runs_commands_are_commands(of):
         while isinstance(command, click.Group):
             name, command, rest = command.resolve_command(context, rest)
         command.make_context(name, rest)
+
+
+@pytest.mark.parametrize("name", ["cpu", "aws"])
+def test_an_overlay_has_what_the_readme_tells_to_change(name):
+    folder = ROOT / "deploy/kubernetes/overlays" / name
+    said = yaml.safe_load((folder / "kustomization.yaml").read_text())
+    (generated,) = said["configMapGenerator"]
+    settings = named(overlay(name), "ConfigMap", "genloom")["data"]
+    assert settings.items() >= dict(each.split("=", 1) for each in generated["literals"]).items()
+    (image,) = said["images"]
+    ours = {pod["spec"]["containers"][0]["image"] for _, pod in pods(overlay(name))}
+    assert {each.rpartition(":")[0] for each in ours if "postgres" not in each} == {image["newName"]}
+
+
+def test_the_readmes_profile_reaches_the_cluster(tmp_path):
+    page = (ROOT / "deploy/README.md").read_text()
+    (text,) = re.findall(r"```yaml\n(# clusters/team.*?)```", page, re.DOTALL)
+    (tmp_path / "team.yaml").write_text(text)
+    profile = profiles.load(str(tmp_path / "team.yaml"))
+    settings = named(overlay("cpu"), "ConfigMap", "genloom")["data"]
+    assert (profile.store, profile.tracking) == (
+        settings["GENLOOM_STORE"],
+        settings["GENLOOM_TRACKING"],
+    )
+    assert (
+        f"kubectl -n genloom port-forward service/genloom-head-svc {urlsplit(profile.address).port}"
+        in page
+    )
+    assert f"secrets/token ~/.genloom/tokens/{profile.token_source.file.name}" in page
+
+
+def test_the_readmes_commands_are_a_shells():
+    page = (ROOT / "deploy/README.md").read_text()
+    for block in re.findall(r"```sh\n(.*?)```", page, re.DOTALL):
+        assert subprocess.run(["sh", "-n", "-c", block], capture_output=True).returncode == 0, block
 
 
 @pytest.mark.parametrize("name", OVERLAYS)
