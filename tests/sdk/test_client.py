@@ -66,6 +66,21 @@ def test_what_the_endpoint_puts_off_is_sent_again_when_it_says(server, status):
     assert 1 <= second - first < 3
 
 
+def test_on_loopback_no_proxy_is_asked(server, monkeypatch):
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    server.answers = [(200, {}, LISTING)] * 2
+    assert list(iter(genloom.connect(server.url, key="k").models)) == ["teller"]
+
+    async def ask():
+        async with genloom.connect_async(server.url) as endpoint:
+            return await endpoint.models.names()
+
+    assert asyncio.run(ask()) == ["teller"]
+
+
 def test_the_async_client_does_the_same(server):
     server.answers = [
         (503, {"Retry-After": "0"}, REFUSED),

@@ -13,6 +13,7 @@ import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from os import PathLike
 from typing import Any
+from urllib.parse import urlsplit
 
 from genloom import asking
 from genloom.asked import Asked, prompt_of, prompts_of
@@ -23,6 +24,8 @@ from genloom.predictions import Prediction
 from genloom.samples import Sample
 
 File = str | PathLike[str] | None
+LOOPBACK = ("127.0.0.1", "localhost")
+"""Hosts that are this machine."""
 
 
 class Endpoint:
@@ -159,7 +162,17 @@ class EndpointModel:
 
 
 def http_options(url: str, key: str | None, timeout_s: float, ca: File) -> dict[str, Any]:
-    """As httpx is told; it knows the authorities of the system, and of the environment's SSL_CERT_FILE."""
+    """As httpx is told; it knows the authorities of the system, and of the environment's SSL_CERT_FILE.
+
+    On loopback it goes through no proxy of the environment's, which would read the key.
+    """
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     verify = ssl.create_default_context(cafile=ca) if ca else True
-    return {"base_url": url.rstrip("/"), "headers": headers, "timeout": timeout_s, "verify": verify}
+    host = urlsplit(url).hostname
+    return {
+        "base_url": url.rstrip("/"),
+        "headers": headers,
+        "timeout": timeout_s,
+        "verify": verify,
+        "mounts": {f"all://{host}": None} if host in LOOPBACK else None,
+    }

@@ -16,7 +16,7 @@ from genloom.errors import ClusterError, InvalidConfig, RequestError, UnknownNam
 from genloom_platform import profiles
 from genloom_platform.cli.app import app
 from genloom_platform.jobs import origin, submit, travel
-from genloom_platform.jobs.client import Cluster
+from genloom_platform.jobs.client import Cluster, in_a_line, session
 from genloom_platform.jobs.job import Job
 from genloom_platform.jobs.reach import tunnel
 
@@ -111,6 +111,54 @@ def test_a_cluster_that_is_not_there_is_told_at_once(lab):
         ClusterError, match=r"lab does not answer at http://127.0.0.1:1: .*refused; is it up\?"
     ):
         Cluster(lab).connect()
+
+
+@pytest.fixture
+def proxy(home, monkeypatch):
+    """A proxy that the environment names for everything, and a .netrc with a password for everyone."""
+    passed = []
+    with answering(lambda path: passed.append(path) or b"{}") as url:
+        for name in ("http_proxy", "https_proxy", "all_proxy"):
+            monkeypatch.setenv(name, url)
+            monkeypatch.setenv(name.upper(), url)
+        for name in ("no_proxy", "NO_PROXY", "NETRC"):
+            monkeypatch.delenv(name, raising=False)
+        (home / ".netrc").write_text("default login me password hidden\n")
+        (home / ".netrc").chmod(0o600)
+        yield passed
+
+
+def test_the_token_goes_to_the_cluster_and_to_no_proxy(lab, proxy, monkeypatch):
+    import requests
+    from requests.adapters import HTTPAdapter
+
+    seen, send = [], HTTPAdapter.send
+
+    def sent(adapter, request, **words):
+        seen.append(request.headers.get("Authorization"))
+        return send(adapter, request, **words)
+
+    monkeypatch.setattr(HTTPAdapter, "send", sent)
+    with answering(lambda path: json.dumps({"ray_version": "2.31.0"}).encode()) as url:
+        with pytest.raises(RequestError, match=r"runs Ray 2.31.0"):
+            Cluster(lab.model_copy(update={"address": url})).connect()
+        assert session(lab, url).get(url).ok
+        assert requests.get(url).text == "{}"  # what others send does go there
+    assert len(proxy) == 1
+    assert seen[:2] == [f"Bearer {'t' * 32}", None]
+    assert not session(lab, "http://10.0.0.1:8265").proxies
+    assert not session(lab, "https://localhost:8265").proxies
+    assert session(lab, "https://ray.acme.com").proxies
+
+
+def test_a_page_of_html_is_told_in_a_line(home, lab, server):
+    url, answers = server
+    page = "<html><head><title>Welcome</title><style>a {b: c}</style></head>\n<body><h1>nginx</h1>\n</body>"
+    assert in_a_line(page) == "Welcome nginx"
+    assert in_a_line("x " * 200) == f"{'x ' * 100}…"
+    answers["/api/version"] = page.encode()
+    with pytest.raises(ClusterError, match="answers no JSON, so it is no job server"):
+        Cluster(lab.model_copy(update={"address": url})).connect()
 
 
 def test_what_answers_and_is_no_cluster_is_told(home, lab, server):

@@ -12,7 +12,7 @@ from genloom.errors import ClusterError, GenloomError
 from genloom_platform import tokens
 from genloom_platform.doctor import clocks, packages, ports, versions
 from genloom_platform.doctor.findings import HERE, Finding, Report, Seen, finding, of_error, report
-from genloom_platform.jobs.client import Cluster
+from genloom_platform.jobs.client import CLOSED, Cluster, session
 from genloom_platform.jobs.submit import new_id, submit
 from genloom_platform.profiles import LOOPBACK, Profile
 
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 JOB_S = 420
 """How long the job may take that looks at all machines."""
-CLOSED = (401, 403)
 WRONG = "0" * 64
 """No cluster's token."""
 ASKED = "/api/jobs/"
@@ -117,10 +116,10 @@ def _get(cluster: Cluster, headers: dict[str, str]) -> "requests.Response":
     """What the job server answers to one who shows these headers alone."""
     import requests
 
-    verify = str(cluster.profile.ca) if cluster.profile.ca else True
     url = f"{cluster.client.get_address()}{ASKED}"
     try:
-        return requests.get(url, headers=headers, verify=verify, timeout=TIMEOUT_S)
+        with session(cluster.profile, url) as asking:
+            return asking.get(url, headers=headers, timeout=TIMEOUT_S)
     except requests.RequestException as error:
         raise ClusterError(f"{url} answered, and does no more: {error}; try again") from error
 

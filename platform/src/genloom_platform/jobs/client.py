@@ -3,24 +3,35 @@
 import hashlib
 import json
 import logging
+import os
+import re
 import ssl
 import weakref
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
+from urllib.parse import urlsplit
 
 from genloom.errors import ClusterError, RequestError
 from genloom_platform import tokens
 from genloom_platform.jobs.reach import reach
-from genloom_platform.profiles import Profile
+from genloom_platform.profiles import LOOPBACK, Profile
+
+if TYPE_CHECKING:
+    import requests
 
 TIMEOUT_S = (10, 120)
 """To connect, and for an answer: an upload has to be taken in."""
 
 OWN = ("/api/version", "/api/jobs/")
 """Paths that a head answers without asking another machine, once it is up."""
+
+
+CLOSED = (401, 403)
+"""Statuses of an answer to one whose token is not the cluster's."""
+TOO_LARGE = 413
 
 
 class Unreachable(ClusterError):
@@ -79,12 +90,30 @@ class Cluster:
         return Facts(told["rayVersion"], told["pythonVersion"])
 
 
+def session(profile: Profile, url: str) -> "requests.Session":
+    """What asks a cluster at this address, as the environment says but for two things.
+
+    Without TLS, and on loopback, nothing goes through a proxy, which would read the token; and .netrc is never
+    read, whose password would take the token's place.
+    """
+    import requests
+    from requests.utils import get_environ_proxies
+
+    made = requests.Session()
+    made.trust_env = False
+    parts = urlsplit(url)
+    if parts.scheme == "https" and parts.hostname not in LOOPBACK:
+        made.proxies.update(get_environ_proxies(url))
+    named = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE")
+    made.verify = str(profile.ca) if profile.ca else named or True
+    return made
+
+
 def _client(profile: Profile, url: str, token: str) -> Any:
     try:
         import ray
         import requests
         from ray.dashboard.modules.dashboard_sdk import SubmissionClient
-        from ray.exceptions import AuthenticationError
         from ray.job_submission import JobSubmissionClient
     except ImportError as error:
         raise RequestError(
@@ -118,24 +147,26 @@ def _client(profile: Profile, url: str, token: str) -> Any:
                 self,
                 address=url,
                 headers={"Authorization": f"Bearer {token}"},
-                verify=str(profile.ca) if profile.ca else True,
+                verify=str(profile.ca) if profile.ca else True,  # of the log, which aiohttp follows
             )
             self._server_ray_version = ray.__version__
 
-        def _do_request(self, method: str, endpoint: str, **words: Any) -> Any:
+        def _do_request(
+            self, method: str, endpoint: str, *, json_data: Any = None, **words: Any
+        ) -> Any:
+            # Not Ray's own: that sends the token wherever the environment says, to a proxy too.
             try:
-                answer = super()._do_request(method, endpoint, timeout=TIMEOUT_S, **words)
-                if method == "GET" and endpoint in OWN and answer.status_code >= 500:
-                    raise Unreachable(
-                        f"the cluster {profile.name} answers {answer.status_code} at {url}{endpoint}: it may "
-                        "just be starting; ask again"
+                with session(profile, url) as asking:
+                    answer = asking.request(
+                        method,
+                        f"{url}{endpoint}",
+                        json=json_data,
+                        headers=self._headers,
+                        timeout=TIMEOUT_S,
+                        **words,
                     )
+                _require_taken(profile, method, f"{url}{endpoint}", answer.status_code)
                 return answer
-            except AuthenticationError as error:
-                raise ClusterError(
-                    f"the cluster {profile.name} refuses the token of {_where(profile)}: it is "
-                    "another's or an old one; whoever runs the cluster has the right one"
-                ) from error
             except requests.exceptions.SSLError as error:
                 raise ClusterError(
                     f"the certificate of {url} is not trusted here: {_cause(error)}; give the profile "
@@ -173,7 +204,7 @@ def _client(profile: Profile, url: str, token: str) -> Any:
             try:
                 if found.ok:
                     return found.json()
-                said = f"{found.status_code} {found.text[:200]}"
+                said = f"{found.status_code} {in_a_line(found.text)}"
             except json.JSONDecodeError:
                 said = "no JSON"
             raise ClusterError(
@@ -182,6 +213,32 @@ def _client(profile: Profile, url: str, token: str) -> Any:
             )
 
     return Client()
+
+
+def _require_taken(profile: Profile, method: str, url: str, status: int) -> None:
+    """Raise where an answer's status says that the request was not taken in."""
+    if status in CLOSED:
+        raise ClusterError(
+            f"the cluster {profile.name} refuses the token of {_where(profile)}: it is "
+            "another's or an old one; whoever runs the cluster has the right one"
+        )
+    if status == TOO_LARGE:
+        raise RequestError(
+            f"what travels is larger than the cluster {profile.name}, or a proxy before it, takes at once "
+            f"({status} from {url}); put files into the store (genloom data import), and leave large ones out "
+            "of the plugin"
+        )
+    if method == "GET" and urlsplit(url).path.endswith(OWN) and status >= 500:
+        raise Unreachable(
+            f"the cluster {profile.name} answers {status} at {url}: it may just be starting; ask again"
+        )
+
+
+def in_a_line(text: str, most: int = 200) -> str:
+    """What a server says, without the tags of a page, as one short line."""
+    bare = re.sub(r"(?is)<(style|script)\b.*?</\1>|<[^<>]*>", " ", text)
+    line = " ".join(bare.split())
+    return line if len(line) <= most else f"{line[:most].rstrip()} …"
 
 
 def _same_ray(profile: Profile, there: str) -> None:
