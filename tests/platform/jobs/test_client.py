@@ -15,7 +15,7 @@ import genloom
 from genloom.errors import ClusterError, InvalidConfig, RequestError, UnknownName
 from genloom_platform import profiles
 from genloom_platform.cli.app import app
-from genloom_platform.jobs import origin, submit, travel
+from genloom_platform.jobs import origin, remote, served, submit, travel
 from genloom_platform.jobs.client import Cluster, in_a_line, session
 from genloom_platform.jobs.job import Job
 from genloom_platform.jobs.reach import tunnel
@@ -334,3 +334,56 @@ def test_team_code_names_a_cluster_by_its_profile(home, lab, root, monkeypatch):
         genloom.connect("lab").train("image-vae", data="digits", workers=2, schedule__name="cosine")
     with pytest.raises(RequestError, match="travels to a cluster"):
         genloom.connect(plugin=".")
+
+
+@pytest.fixture
+def sent(lab, monkeypatch):
+    """The words of every command that team code sends to the cluster, and the files that go along."""
+    commands = []
+
+    def keep(cluster, words, *, id, plugin, folder):
+        commands.append((words, {path.name: path.read_text() for path in folder.glob("*.yaml")}))
+        return Job(cluster, id or "made")
+
+    monkeypatch.setattr(submit, "submit", keep)
+    return commands
+
+
+def test_options_of_team_code_are_written_as_the_command_reads_them(sent):
+    remote.Remote("lab").serve(
+        "image-vae@2", name="s2", port=8000, compile=True, status=False, cors=["a", "b"], canary=None
+    )
+    ((words, _),) = sent
+    assert words == ["serve", "image-vae@2", "--port=8000", "--compile", "--cors=a", "--cors=b"]
+
+
+def test_a_sweep_is_a_file_by_its_path_too(sent, home):
+    (home / "rates.yaml").write_text("metric: loss\n")
+    lab = remote.Remote("lab")
+    for source in ("rates.yaml", home / "rates.yaml"):
+        assert lab.sweep(source, trials=3).name == "rates"
+    assert sent[0] == sent[1]
+    assert sent[0][1] == {"rates.yaml": "metric: loss\ntrials: 3\n"}
+
+
+@pytest.mark.parametrize(("endpoint", "options", "found"), [
+    ("http://127.0.0.1:8000", "--port=8000", "http://127.0.0.1:8000"),
+    ("http://127.0.0.1:8000", "", "http://127.0.0.1:8000"),
+    ("http://127.0.0.1:8000", "--port 8001", "http://127.0.0.1:8001"),
+    ("http://[::1]:8000/", "--port=8001 --host 0.0.0.0", "http://[::1]:8001/"),
+    ("http://127.0.0.1:8000", "--tls-cert=a.pem --tls-key=b.pem", "https://127.0.0.1:8000"),
+    ("https://localhost:8443", "--port 8001", "http://localhost:8001"),
+    ("https://localhost:8443", "--port 8001 --config a.yaml", "https://localhost:8001"),
+    ("https://models.acme.com", "--port=8000 --tls-cert a.pem", "https://models.acme.com"),
+    ("https://models.acme.com", "--port=8001", "serves at port 8001, and the endpoint of the profile lab"),
+    ("http://10.0.0.5:8000", "--tls-cert=a.pem", "serves at TLS"),
+    ("http://127.0.0.1:8000", "--host=10.0.0.5", "serves at 10.0.0.5"),
+    (None, "", "does not say where its endpoints are reached"),
+])  # fmt: skip
+def test_a_served_model_is_asked_where_its_command_listens(lab, endpoint, options, found):
+    profile = lab.model_copy(update={"endpoint": endpoint})
+    if found.startswith("http"):
+        assert served.address(profile, f"genloom serve a@2 {options}") == found
+    else:
+        with pytest.raises(RequestError, match=found):
+            served.address(profile, f"genloom serve a@2 {options}")

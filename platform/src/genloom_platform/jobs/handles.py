@@ -5,16 +5,19 @@ import shlex
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Self
 
 import genloom
 from genloom.errors import ClusterError, EndpointError, RequestError
-from genloom_platform.jobs import card
+from genloom_platform.jobs import card, served
 from genloom_platform.jobs.job import Job, State, exit_status
 from genloom_platform.jobs.submit import new_id, submit
 
 SERVING = "serving "
 """How the line of `genloom serve` begins that says where its models answer."""
+ANSWERS_S = 120
+"""How long what serves may be silent at its address, before that is taken for another's."""
 TAIL = 12
 """Lines of a failed job's log that its error tells."""
 
@@ -134,18 +137,26 @@ class RemoteEndpoint(RemoteJob):
         """Wait until it answers.
 
         Raises:
-            RequestError: The cluster's profile does not say where its endpoints are reached.
-            ClusterError: It has ended; the last of its log is told.
+            RequestError: The cluster's profile does not say where it is reached.
+            ClusterError: It has ended, and the last of its log is told; or it serves at another address.
             TimeoutError: It does not answer by then.
         """
         until = None if timeout_s is None else time.monotonic() + timeout_s
+        silent_from = None
         with self.connect(timeout_s=10) as endpoint:
             while True:
                 if self.job.state().over:
                     super().wait()
                     raise ClusterError(f"the job {self.name} was stopped, and serves nothing any more")
-                if self._serves() and _answers(endpoint):
-                    return self
+                if self._serves():
+                    silent_from = silent_from or time.monotonic()
+                    if _answers(endpoint):
+                        return self
+                if silent_from and time.monotonic() - silent_from > ANSWERS_S:
+                    raise ClusterError(
+                        f"the job {self.name} serves, and {endpoint.url} does not answer within {ANSWERS_S} s; "
+                        f"see its log for where it listens, and give the profile the endpoint that leads there"
+                    )
                 if until and time.monotonic() > until:
                     raise TimeoutError(f"{endpoint.url} does not answer after {timeout_s:g} s")
                 time.sleep(1)
@@ -160,17 +171,18 @@ class RemoteEndpoint(RemoteJob):
         return self
 
     def connect(self, key: str | None = None, timeout_s: float = 120) -> Any:
-        """The endpoint, at the address that the cluster's profile names for it.
+        """The endpoint, at the address that the cluster's profile names; on loopback, at the job's port.
 
         Raises:
-            RequestError: It names none.
+            RequestError: It names none, or that of another.
         """
         profile = self.job.cluster.profile
-        if profile.endpoint is None:
-            raise RequestError(
-                f"the profile {profile.name} does not say where its endpoints are reached; add endpoint: https://…"
-            )
-        return genloom.connect(profile.endpoint, key=key, timeout_s=timeout_s, ca=profile.ca)
+        url = served.address(profile, self._command)
+        return genloom.connect(url, key=key, timeout_s=timeout_s, ca=profile.ca)
+
+    @cached_property
+    def _command(self) -> str:
+        return self.job.state().command
 
 
 @dataclass(frozen=True)

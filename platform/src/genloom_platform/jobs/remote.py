@@ -72,7 +72,11 @@ class Remote:
         return RemoteRun(self._start(words, name))
 
     def sweep(
-        self, source: str | Mapping[str, Any], *, name: str | None = None, **settings: Any
+        self,
+        source: str | PathLike[str] | Mapping[str, Any],
+        *,
+        name: str | None = None,
+        **settings: Any,
     ) -> RemoteSweep:
         """Start a sweep: `genloom sweep`.
 
@@ -81,8 +85,11 @@ class Remote:
             name: The sweep's name, and the job's; one that was cut off goes on.
             settings: Keys of the sweep over those of the source, as in `trials=30`.
         """
-        values = read_yaml(source) if isinstance(source, str) else dict(source)
-        name = name or (Path(source).stem if isinstance(source, str) else None)
+        if isinstance(source, Mapping):
+            values = dict(source)
+        else:
+            values = read_yaml(str(source))
+            name = Path(source).stem if name is None else name
         if name is None:
             raise RequestError("give the sweep a name, as in sweep({…}, name='rates')")
         with tempfile.TemporaryDirectory() as folder:
@@ -99,10 +106,14 @@ class Remote:
         Args:
             models: Their names, with a version or an alias.
             name: The job's.
-            options: Options of the command, as in `port=8000`.
+            options: Options of the command, as in `port=8000` or `compile=True`; a list gives one several times.
         """
         words = ["serve", *map(str, models)]
-        words += [f"--{option.replace('_', '-')}={value}" for option, value in options.items()]
+        words += [
+            word
+            for option, value in options.items()
+            for word in _option(f"--{option.replace('_', '-')}", value)
+        ]
         return RemoteEndpoint(self._start(words, name))
 
     def submit(self, *words: str, name: str | None = None) -> RemoteJob:
@@ -134,6 +145,15 @@ class Remote:
 def _words(settings: Mapping[str, Any]) -> list[str]:
     """Settings as the command line has them: `key.path=value`, the value as JSON, which is YAML too."""
     return [f"{_key(key)}={json.dumps(value)}" for key, value in settings.items()]
+
+
+def _option(name: str, value: Any) -> list[str]:
+    """An option as the command line has it: True is the option alone, False and None are none."""
+    if value is None or value is False:
+        return []
+    if value is True:
+        return [name]
+    return [f"{name}={each}" for each in (value if isinstance(value, (list, tuple)) else [value])]
 
 
 def _key(word: str) -> str:
