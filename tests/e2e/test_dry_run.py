@@ -23,13 +23,9 @@ def all_files(store):
     return sorted(path for path in store.folder.rglob("*") if path.is_file())
 
 
-def test_a_dry_run_tells_size_memory_time_and_cost_and_writes_nothing(
-    genloom_command, digits_store, tmp_path
-):
-    profile = tmp_path / "lab.yaml"
-    profile.write_text("price_per_hour: {amount: 720, currency: EUR}\n")
+def test_a_dry_run_tells_size_memory_time_and_cost_and_writes_nothing(genloom_command, digits_store):
     before = all_files(digits_store)
-    done = genloom_command(*WORDS, store=digits_store.url, GENLOOM_CLUSTER=str(profile))
+    done = genloom_command(*WORDS, store=digits_store.url, GENLOOM_PRICE_PER_HOUR="720 EUR")
     assert done.returncode == 0, done.stdout + done.stderr
     assert all_files(digits_store) == before
     values = yaml.safe_load(done.stdout)

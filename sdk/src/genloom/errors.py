@@ -89,7 +89,9 @@ class UnknownName(RequestError):
         nearest: The known name closest to it, or None.
     """
 
-    def __init__(self, kind: str, name: str, known: Iterable[str], remedy: str = "") -> None:
+    def __init__(
+        self, kind: str, name: str, known: Iterable[str], remedy: str = "", *, limit: int = 8
+    ) -> None:
         names = sorted(known)
         close = difflib.get_close_matches(name.lower(), names, n=1, cutoff=0.5)
         self.kind, self.name = kind, name
@@ -98,7 +100,7 @@ class UnknownName(RequestError):
         if self.nearest:
             message += f"; did you mean {self.nearest!r}?"
         elif names:
-            message += f"; there {'is' if len(names) == 1 else 'are'} {_listing(names)}"
+            message += f"; there {'is' if len(names) == 1 else 'are'} {_listing(names, limit)}"
         else:
             message += "; there is none yet"
         super().__init__(f"{message}{f' ({remedy})' if remedy else ''}")
@@ -149,6 +151,6 @@ class InvalidConfig(RequestError):
         super().__init__("\n  ".join([head + ":", *map(str, self.problems)]))
 
 
-def _listing(names: Sequence[str], limit: int = 8) -> str:
+def _listing(names: Sequence[str], limit: int) -> str:
     shown = ", ".join(names[:limit])
     return shown if len(names) <= limit else f"{shown} and {len(names) - limit} more"

@@ -227,11 +227,16 @@ def test_a_plugin_for_another_python_is_refused(home, lab, server, tmp_path):
     for tags, fits in (
         ("py3-none-any", True),
         ("cp312-cp312-linux_x86_64", True),
+        ("cp312-cp312-manylinux_2_17_x86_64.manylinux2014_x86_64", True),
         ("cp311-cp311-linux_x86_64", False),
+        ("cp312-cp312-macosx_11_0_arm64", False),
     ):
         wheel = travel.Wheel(tmp_path / named.format(tags), "acme-dots", "0.4.2", "0" * 64)
         if fits:
             travel.check_fits(wheel, cluster)
+        elif "macosx" in tags:
+            with pytest.raises(RequestError, match=r"for macosx_11_0_arm64, .*lab run Linux"):
+                travel.check_fits(wheel, cluster)
         else:
             with pytest.raises(
                 RequestError, match=r"cp311-cp311.*Python 3.12.4; submit from Python 3.12"
@@ -242,7 +247,7 @@ def test_a_plugin_for_another_python_is_refused(home, lab, server, tmp_path):
 @pytest.mark.parametrize(("words", "message"), [
     ([], "name the command"),
     (["trian", "x"], "did you mean 'train'"),
-    (["jobs", "list"], "what can be a job"),
+    (["rm", "list"], "doctor, .*, serve, sweep, sweeps, train .what can be a job"),
     (["genloom", "train", "x"], "leave that word out"),
     (["train", "x", "key=" + "t" * 32], "holds the cluster's token"),
     (["train", "x", "name=the-store-key"], "holds the value of LAB_STORE"),
@@ -274,6 +279,9 @@ def test_a_job_is_told_names_of_secrets_and_never_their_values(lab, monkeypatch)
     assert told["GENLOOM_STORE"] == "s3://acme/team"
     assert (told["AWS_REGION"], told[origin.SECRETS], told[origin.JOB]) == ("x", "LAB_STORE", "dots")
     assert "the-store-key" not in json.dumps(told)
+    assert origin.PRICE not in told
+    priced = lab.model_copy(update={"price_per_hour": profiles.Price(amount=2.5, currency="EUR")})
+    assert submit.environment(priced, "dots", luggage)[origin.PRICE] == "2.5 EUR"
 
 
 def test_a_job_whose_machine_lacks_a_secret_says_which(monkeypatch):

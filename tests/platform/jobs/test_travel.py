@@ -74,10 +74,61 @@ def test_a_private_key_does_not_travel(home):
     words = ["serve", "image-vae", "--tls-cert", "tls/cert.pem", "--tls-key", "tls/key.pem"]
     with (
         pytest.raises(
-            RequestError, match=r"tls/key.pem holds a private key.*the path that it has there"
+            RequestError,
+            match=r"tls/key.pem holds a private key.*the path that it has there: .*--tls-key=/etc",
         ),
         travel.pack(words, home, None, 10**6),
     ):
         pass
     with travel.pack(words[:4], home, None, 10**6) as luggage:
         assert (luggage.files / "tls" / "cert.pem").exists()
+
+
+def test_a_path_of_the_clusters_machine_is_given_after_an_equals_sign(home):
+    certificates.make(home / "tls", ["127.0.0.1"])
+    key = home / "tls" / "key.pem"
+    with travel.pack(["serve", "image-vae", f"--tls-key={key}"], home, None, 10**6) as luggage:
+        assert luggage.files is None
+    with (
+        pytest.raises(RequestError, match=r"key.pem lies outside .*after an equals sign"),
+        travel.pack(["serve", "image-vae", "--tls-key", str(key)], home, None, 10**6),
+    ):
+        pass
+
+
+def test_a_folder_elsewhere_is_named_as_it_was_given(home):
+    (home / "photos" / "cat").mkdir(parents=True)
+    (home / "photos" / "cat" / "1.png").write_bytes(b"x")
+    (home / "work").mkdir()
+    for source in (str(home / "photos"), "../photos"):
+        words = ["data", "import", "imagefolder", source, "cats"]
+        with (
+            pytest.raises(RequestError, match=f"^{source} lies outside of the working folder"),
+            travel.pack(words, home / "work", None, 10**6),
+        ):
+            pass
+
+
+def test_files_and_plugins_that_hold_a_secret_do_not_travel(home):
+    hidden = {"the value of LAB_STORE": "the-store-key"}
+    (home / "run.yaml").write_text("steps: 1\nkey: the-store-key\n")
+    with (
+        pytest.raises(
+            RequestError, match=r"^run.yaml holds the value of LAB_STORE, .*`secrets`"
+        ) as told,
+        travel.pack(["train", "run.yaml"], home, None, 10**6, hidden),
+    ):
+        pass
+    assert "the-store-key" not in str(told.value)
+    plugin = jobs_plugin.write(home / "plugin")
+    with travel.pack(["train", "acme-dots"], home, plugin, 10**6, hidden) as luggage:
+        assert luggage.plugin
+    module = plugin / "src" / "acme_dots" / "__init__.py"
+    module.write_text(f"{module.read_text()}\nKEY = 'the-store-key'\n")
+    with (
+        pytest.raises(
+            RequestError, match=r"^the plugin's acme_dots/__init__.py holds the value of LAB"
+        ),
+        travel.pack(["train", "acme-dots"], home, plugin, 10**6, hidden),
+    ):
+        pass

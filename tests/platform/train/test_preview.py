@@ -3,7 +3,7 @@
 import pytest
 
 import genloom
-from genloom.errors import TrainingError
+from genloom.errors import RequestError, TrainingError
 from genloom_platform.config import RunConfig, read_values, resolve
 from genloom_platform.profiles import Price
 from genloom_platform.train import launch, preview, runs, trial
@@ -79,6 +79,21 @@ def test_time_and_cost_are_those_of_the_trials_steps():
     assert str(pace.cost) == "12.00 EUR"
     assert preview.pace_of(a_config(), tried, None).cost is None
     assert preview.pace_of(a_config(), Trial(), None) is None
+
+
+def test_the_price_is_that_of_the_cluster_that_is_used(monkeypatch, tmp_path):
+    profile = tmp_path / "faraway.yaml"
+    profile.write_text("price_per_hour: {amount: 720, currency: EUR}\n")
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setenv("GENLOOM_CLUSTER", str(profile))
+    assert preview.price_per_hour() is None  # the work would be done on this machine
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.5:6379")
+    assert str(preview.price_per_hour()) == "720.00 EUR"
+    monkeypatch.setenv("GENLOOM_PRICE_PER_HOUR", "2.5 USD")
+    assert str(preview.price_per_hour()) == "2.50 USD"
+    monkeypatch.setenv("GENLOOM_PRICE_PER_HOUR", "much")
+    with pytest.raises(RequestError, match=r"GENLOOM_PRICE_PER_HOUR = 'much' is no price; give"):
+        preview.price_per_hour()
 
 
 @pytest.mark.parametrize(("notes", "status", "ending", "message"), [

@@ -124,8 +124,10 @@ def stop(id: Id, cluster: ClusterName = None) -> None:
     from genloom_platform.jobs.job import Job
 
     with reached(cluster) as there:
+        job = Job(there, id)
+        job.interrupt()
         say(f"asked {id} to save and end …")
-        state = Job(there, id).stop()
+        state = job.wait()
     say(f"the job {state.id} {_how(state) if state.word != 'succeeded' else 'succeeded before that'}")
 
 

@@ -1,12 +1,16 @@
 """`genloom submit`. The next file to read is `jobs/submit.py`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from genloom_platform.cli.jobs import ClusterName, reached, see
 from genloom_platform.cli.screen import say
+
+if TYPE_CHECKING:
+    from genloom_platform.jobs.job import State
+    from genloom_platform.jobs.travel import Luggage
 
 
 def submit(
@@ -49,10 +53,20 @@ def submit(
             words or [],
             id=id,
             plugin=chosen(plugin),
-            on_id=lambda job, luggage: say(
-                f"job {job} on {name}{f', with {luggage}' if str(luggage) else ''}; "
-                f"genloom jobs logs --follow {job} shows it"
-            ),
+            on_job=lambda job, luggage, found: say(_told(job, name, luggage, found)),
         )
         if follow:
             see(job)
+
+
+def _told(job: str, cluster: str, luggage: "Luggage", found: "State | None") -> str:
+    """What came of it: a job that was started, or one that was there already."""
+    from genloom_platform.jobs.job import ended
+
+    shows = f"genloom jobs logs --follow {job} shows it"
+    if found is None:
+        return f"job {job} on {cluster}{f', with {luggage}' if str(luggage) else ''}; {shows}"
+    there = f"job {job} on {cluster} is there already"
+    if found.over:
+        return f"{there}: it {ended(found)}; another --id starts anew"
+    return f"{there}: it {'runs' if found.word == 'running' else 'waits to start'}; {shows}"

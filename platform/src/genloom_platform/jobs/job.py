@@ -126,18 +126,23 @@ class Job:
             time.sleep(1)
 
     def stop(self) -> State:
-        """Ask its command to save and end, and wait until it has.
+        """Ask its command to save and end, and wait until it has; errors as for `interrupt`."""
+        self.interrupt()
+        return self.wait()
+
+    def interrupt(self) -> None:
+        """Ask its command to save and end.
 
         Raises:
+            UnknownName: The cluster has no such job, or none any more.
             RequestError: It has ended already.
         """
         state = self.state()
         if state.over:
             raise RequestError(
-                f"the job {self.id} has ended already: it {_ended(state)}; there is nothing to stop"
+                f"the job {self.id} has ended already: it {ended(state)}; there is nothing to stop"
             )
         self.cluster.client.stop_job(state.submission)
-        return self.wait()
 
 
 def find(cluster: Cluster, id: str) -> State:
@@ -173,7 +178,8 @@ def exit_status(state: State) -> int:
     return 128 - status if status < 0 else status  # a shell's word for a signal
 
 
-def _ended(state: State) -> str:
+def ended(state: State) -> str:
+    """How a job ended, as in "was stopped"."""
     if state.word == "stopped":
         return "was stopped"
     return "succeeded" if state.word == "succeeded" else f"failed with status {exit_status(state)}"

@@ -8,6 +8,8 @@ from genloom.errors import RequestError
 JOB = "GENLOOM_JOB"
 PLUGIN = "GENLOOM_PLUGIN"
 SECRETS = "GENLOOM_SECRETS"
+PRICE = "GENLOOM_PRICE_PER_HOUR"
+"""What one worker of the job's cluster costs, as in "2.5 EUR"."""
 AGAIN = "GENLOOM_STARTED_AGAIN"
 PATIENCE_S = 600.0
 """How long a job waits for the machines of a cluster that has just been started again."""

@@ -9,6 +9,7 @@ import secrets
 import shlex
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from genloom.errors import ClusterError, RequestError, UnknownName
 from genloom_platform import profiles, tokens
 from genloom_platform.jobs import job as jobs
 from genloom_platform.jobs import origin, travel
-from genloom_platform.jobs.client import Cluster, Unreachable
+from genloom_platform.jobs.client import Cluster, Unreachable, in_a_line
 from genloom_platform.jobs.job import Job, State
 from genloom_platform.jobs.travel import Luggage
 from genloom_platform.names import identifier
@@ -32,7 +33,23 @@ TRIES = 4
 """How often a submission whose answer does not come is looked for and sent again: it is the same job."""
 SHORTEST = 8
 """Characters of a secret; shorter values may stand in a command by chance."""
+ROOM = 0.01
+"""The part of what a cluster takes in at once that is left to the names in a zip of the files."""
 _DIGEST = "genloom_digest"
+_SENT_BY = "genloom_sent_by"
+"""The key that tells a job which this very call has sent, and whose answer was lost, from one that was there."""
+
+
+@dataclass(frozen=True)
+class _Order:
+    """What is to be started."""
+
+    id: str
+    entrypoint: str
+    digest: str
+    luggage: Luggage
+    asks: bool
+    sent_by: str
 
 
 def submit(
@@ -43,7 +60,7 @@ def submit(
     plugin: Path | None = None,
     folder: Path = Path(),
     asks: bool = False,
-    on_id: Callable[[str, Luggage], None] = lambda name, luggage: None,
+    on_job: Callable[[str, Luggage, State | None], None] = lambda name, luggage, found: None,
 ) -> Job:
     """Start a command on a cluster, or find the job that it is already.
 
@@ -56,58 +73,81 @@ def submit(
         plugin: The folder of the team's own plugin, as `wheel.chosen` found it; None for none.
         folder: Where the files that the command names lie.
         asks: Whether it only asks something; lists of jobs leave it out.
-        on_id: Called with the id and what travels along, before anything is sent.
+        on_job: Called with the id, what travels along, and the job that was found, None where it was started.
 
     Raises:
         RequestError: What was asked for is wrong: the command, a file, the plugin, an id that is another job's.
         ClusterError: The cluster does not answer, or did not take the job.
     """
     check(words, cluster.profile)
-    name = identifier("job", id) if id else new_id(words)
+    name = new_id(words) if id is None else identifier("job", id)
     cluster.connect()
-    with travel.pack(words, folder, plugin, limit_bytes()) as luggage:
+    with travel.pack(words, folder, plugin, limit_bytes(), hidden(cluster.profile)) as luggage:
         if luggage.plugin:
             travel.check_fits(luggage.plugin, cluster)
-        on_id(name, luggage)
         entrypoint = shlex.join(["genloom", *words])
         digest = hashlib.sha256(f"{entrypoint}\0{luggage.digest}".encode()).hexdigest()
-        for number in range(TRIES):
-            with contextlib.suppress(Unreachable):
-                return _once(cluster, name, entrypoint, digest, luggage, asks)
-            cluster.close()
-            time.sleep(2**number)
-        return _once(cluster, name, entrypoint, digest, luggage, asks)
+        order = _Order(name, entrypoint, digest, luggage, asks, secrets.token_hex(8))
+        found = _send(cluster, order)
+        on_job(name, luggage, found)
+        return Job(cluster, name)
 
 
-def _once(cluster: Cluster, id: str, entrypoint: str, digest: str, luggage: Luggage, asks: bool) -> Job:
-    before = [state for state in jobs.list_jobs(cluster, again=True) if state.id == id]
+def _send(cluster: Cluster, order: _Order) -> State | None:
+    """Start a job, with several tries; the one that was there, where it was."""
+    for number in range(TRIES):
+        with contextlib.suppress(Unreachable):
+            return _once(cluster, order)
+        cluster.close()
+        time.sleep(2**number)
+    try:
+        return _once(cluster, order)
+    except Unreachable as error:
+        raise Unreachable(
+            f"{error}; whether it took the job {order.id} is not known: the same command with --id {order.id} "
+            "finds it, or sends it"
+        ) from error
+
+
+def _once(cluster: Cluster, order: _Order) -> State | None:
+    name, luggage = order.id, order.luggage
+    before = [state for state in jobs.list_jobs(cluster, again=True) if state.id == name]
     if before:
-        _require_same(before[0], entrypoint, digest)
+        _require_same(before[0], order)
         if not before[0].lost:
-            return Job(cluster, id)
+            return _others(before[0], order)
     try:
         cluster.client.submit_job(
-            entrypoint=entrypoint,
-            submission_id=f"{id}.{len(before) + 1}" if before else id,
-            runtime_env={**luggage.runtime_env, "env_vars": environment(cluster.profile, id, luggage)},
+            entrypoint=order.entrypoint,
+            submission_id=f"{name}.{len(before) + 1}" if before else name,
+            runtime_env={
+                **luggage.runtime_env,
+                "env_vars": environment(cluster.profile, name, luggage),
+            },
             metadata={
-                jobs.NAME: id,
-                _DIGEST: digest,
+                jobs.NAME: name,
+                _DIGEST: order.digest,
+                _SENT_BY: order.sent_by,
                 "genloom_platform": version("genloom-platform"),
                 **({"plugin": str(luggage.plugin)} if luggage.plugin else {}),
-                **({jobs.ASKS: "yes"} if asks else {}),
+                **({jobs.ASKS: "yes"} if order.asks else {}),
             },
         )
     except RuntimeError as error:
-        now = [state for state in jobs.list_jobs(cluster, again=True) if state.id == id]
+        now = [state for state in jobs.list_jobs(cluster, again=True) if state.id == name]
         if len(now) > len(before):  # somebody else was first, with the same id
-            _require_same(now[0], entrypoint, digest)
-            return Job(cluster, id)
-        said = str(error).strip().splitlines()[-1]
+            _require_same(now[0], order)
+            return _others(now[0], order)
+        said = in_a_line(str(error).strip().splitlines()[-1])
         raise ClusterError(
-            f"the cluster {cluster.profile.name} did not take the job {id}: {said}"
+            f"the cluster {cluster.profile.name} did not take the job {name}: {said}"
         ) from error
-    return Job(cluster, id)
+    return None
+
+
+def _others(found: State, order: _Order) -> State | None:
+    """A job that was found, where another call had sent it."""
+    return None if found.metadata.get(_SENT_BY) == order.sent_by else found
 
 
 def check(words: Sequence[str], profile: profiles.Profile) -> None:
@@ -116,29 +156,31 @@ def check(words: Sequence[str], profile: profiles.Profile) -> None:
         raise RequestError("name the command, as in: genloom submit --cluster lab -- train run.yaml")
     if words[0] not in COMMANDS:
         hint = "leave that word out" if words[0] == "genloom" else "what can be a job"
-        raise UnknownName("command", words[0], COMMANDS, hint)
-    named = {*profile.secrets, *filter(profiles.is_secret, os.environ)}
-    held = {name: os.environ.get(name, "") for name in named}
-    for name, value in sorted(held.items()):
-        if len(value) >= SHORTEST and any(value in word for word in words):
+        raise UnknownName("command", words[0], COMMANDS, hint, limit=len(COMMANDS))
+    for what, value in hidden(profile).items():
+        if any(value in word for word in words):
             raise RequestError(
-                f"the command holds the value of {name}, and everyone who may see jobs would see it; name "
-                f"{name} in the `secrets` of the profile {profile.name}, and set it on the cluster's machines"
+                f"the command holds {what}, and everyone who may see jobs would see it; {travel.REMEDY}"
             )
-    if any(tokens.read(profile) in word for word in words):
-        raise RequestError(
-            "the command holds the cluster's token, and everyone who may see jobs would see it; leave it out"
-        )
+
+
+def hidden(profile: profiles.Profile) -> dict[str, str]:
+    """What neither commands nor files that travel may hold, by what it is: the values of secrets, the token."""
+    named = {*profile.secrets, *filter(profiles.is_secret, os.environ)}
+    held = {f"the value of {name}": os.environ.get(name, "") for name in sorted(named)}
+    token = {"the cluster's token": tokens.read(profile)}
+    return {what: value for what, value in held.items() if len(value) >= SHORTEST} | token
 
 
 def environment(profile: profiles.Profile, id: str, luggage: Luggage) -> dict[str, str]:
     """The variables that the job's processes are given. Ray shows them to everyone who may see jobs."""
-    plugin = luggage.plugin
+    plugin, price = luggage.plugin, profile.price_per_hour
     told = {
         "GENLOOM_STORE": profile.store,
         "GENLOOM_TRACKING": profile.tracking,
         origin.JOB: id,
         origin.PLUGIN: f"{plugin.package} {plugin.version} {plugin.digest}" if plugin else None,
+        origin.PRICE: f"{price.amount} {price.currency}" if price else None,
         origin.SECRETS: " ".join(profile.secrets) or None,
         "RAY_JOB_STOP_WAIT_TIME_S": str(STOP_S),
     }
@@ -153,18 +195,18 @@ def new_id(words: Sequence[str]) -> str:
 
 
 def limit_bytes() -> int:
-    """What Ray's job server takes in at once."""
+    """What of a job's files, or of its wheel, Ray's job server takes in at once."""
     from ray._private import ray_constants
 
-    return int(ray_constants.DASHBOARD_CLIENT_MAX_SIZE)
+    return int(ray_constants.DASHBOARD_CLIENT_MAX_SIZE * (1 - ROOM))
 
 
-def _require_same(found: State, entrypoint: str, digest: str) -> None:
-    if found.metadata.get(_DIGEST) == digest:
+def _require_same(found: State, order: _Order) -> None:
+    if found.metadata.get(_DIGEST) == order.digest:
         return
     what = (
         "with other files or another plugin"
-        if found.command == entrypoint
+        if found.command == order.entrypoint
         else f"it is {found.command!r}"
     )
     raise RequestError(f"the id {found.id} is another job's ({what}); give another id, or none")

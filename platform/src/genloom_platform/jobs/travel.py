@@ -3,7 +3,8 @@
 import hashlib
 import shutil
 import tempfile
-from collections.abc import Callable, Generator, Sequence
+import zipfile
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,17 @@ SOURCE = 3
 PEM, PRIVATE = b"-----BEGIN ", b"PRIVATE KEY-----"
 """How a file of certificates and keys begins, and what a line of it ends with where a key does."""
 HEAD_BYTES = 1 << 16
+SEARCHED_BYTES = 1 << 20
+"""Files up to this size are searched for secrets: what people write is no larger, and data would take long."""
+REMEDY = (
+    "leave it out; a variable that the job needs is named in the `secrets` of the profile, and set on the "
+    "cluster's machines"
+)
+"""What to do about a secret that would travel."""
+THERE = (
+    "a file of the cluster's machine is named after an equals sign, as in --tls-key=/etc/models/key.pem"
+)
+"""How a command names what does not travel."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +61,11 @@ class Luggage:
 
 @contextmanager
 def pack(
-    words: Sequence[str], folder: Path, plugin: Path | None, limit_bytes: int
+    words: Sequence[str],
+    folder: Path,
+    plugin: Path | None,
+    limit_bytes: int,
+    hidden: Mapping[str, str] | None = None,
 ) -> Generator[Luggage]:
     """The luggage of a command, in a folder that lasts as long as the context.
 
@@ -58,14 +74,18 @@ def pack(
         folder: Where the files lie that it names.
         plugin: The folder of the team's plugin.
         limit_bytes: What the cluster takes in at once.
+        hidden: What no file may hold, by what it is.
 
     Raises:
-        RequestError: A file lies elsewhere, something is too large, or the plugin does not build.
+        RequestError: A file lies elsewhere or holds a secret, something is too large, the plugin does not build.
     """
     named = _named(words, folder)
     with tempfile.TemporaryDirectory(prefix="genloom-") as packed:
+        _require_no_secret(folder, named, hidden or {})
         files = _stage(folder, named, Path(packed, "files"), limit_bytes)
         made = wheel.build(plugin, Path(packed)) if plugin else None
+        if made and hidden:
+            _require_none_in_wheel(made, hidden)
         if made and (found := made.path.stat().st_size) > limit_bytes:
             raise RequestError(
                 f"the plugin {made.package} is too large to travel: its wheel has {size(found)}, and "
@@ -91,9 +111,20 @@ def _named(words: Sequence[str], folder: Path) -> list[Path]:
     if [*words[:2]] == ["data", "import"] and len(words) > SOURCE:
         source = Path(words[SOURCE])
         if _is(Path.is_dir, folder / source):
+            _require_below(source)
             inside = [path.relative_to(folder / source) for path in (folder / source).rglob("*")]
             found += [source / path for path in inside if (folder / source / path).is_file()]
+    for path in found:
+        _require_below(path)
     return list(dict.fromkeys(found))
+
+
+def _require_below(path: Path) -> None:
+    if path.is_absolute() or ".." in path.parts:
+        raise RequestError(
+            f"{path} lies outside of the working folder, and the job could not find it there; give "
+            f"it as a path below this folder; {THERE}"
+        )
 
 
 def _is(kind: Callable[[Path], bool], path: Path) -> bool:
@@ -103,20 +134,36 @@ def _is(kind: Callable[[Path], bool], path: Path) -> bool:
         return False
 
 
-def _stage(folder: Path, paths: Sequence[Path], to: Path, limit_bytes: int) -> Path | None:
+def _require_no_secret(folder: Path, paths: Sequence[Path], hidden: Mapping[str, str]) -> None:
     for path in paths:
-        if path.is_absolute() or ".." in path.parts:
-            raise RequestError(
-                f"{path} lies outside of the working folder, and the job could not find it there; give "
-                "it as a path below this folder"
-            )
         with open(folder / path, "rb") as file:
-            head = file.read(HEAD_BYTES)
+            content = file.read(SEARCHED_BYTES + 1)
+        head = content[:HEAD_BYTES]
         if head.startswith(PEM) and PRIVATE in head:
             raise RequestError(
                 f"{path} holds a private key, and everyone who may see jobs could read what travels; put it "
-                "on the cluster's machine, for its user alone, and give the path that it has there"
+                f"on the cluster's machine, for its user alone, and give the path that it has there: {THERE}"
             )
+        if len(content) <= SEARCHED_BYTES:
+            _search(str(path), content, hidden)
+
+
+def _require_none_in_wheel(plugin: Wheel, hidden: Mapping[str, str]) -> None:
+    with zipfile.ZipFile(plugin.path) as file:
+        for entry in file.infolist():
+            if entry.file_size <= SEARCHED_BYTES:
+                _search(f"the plugin's {entry.filename}", file.read(entry), hidden)
+
+
+def _search(where: str, content: bytes, hidden: Mapping[str, str]) -> None:
+    for what, value in hidden.items():
+        if value.encode() in content:
+            raise RequestError(
+                f"{where} holds {what}, and everyone who may see jobs could read what travels; {REMEDY}"
+            )
+
+
+def _stage(folder: Path, paths: Sequence[Path], to: Path, limit_bytes: int) -> Path | None:
     sizes = {path: (folder / path).stat().st_size for path in paths}
     if sum(sizes.values()) > limit_bytes:
         large = ", ".join(
@@ -134,21 +181,28 @@ def _stage(folder: Path, paths: Sequence[Path], to: Path, limit_bytes: int) -> P
 
 
 def check_fits(plugin: Wheel, cluster: Cluster) -> None:
-    """Raise RequestError where a plugin is for another Python than the cluster's."""
+    """Raise RequestError where a plugin is for another Python than the cluster's, or for no Linux."""
     from packaging.tags import compatible_tags, cpython_tags
     from packaging.utils import parse_wheel_filename
 
     there = cluster.facts.python
     version = tuple(map(int, there.split(".")[:2]))
     interpreter = f"cp{version[0]}{version[1]}"
-    wanted = {(tag.interpreter, tag.abi) for tag in parse_wheel_filename(plugin.path.name)[3]}
+    tags = parse_wheel_filename(plugin.path.name)[3]
+    platforms = sorted({tag.platform for tag in tags})
+    if not any(platform == "any" or "linux" in platform for platform in platforms):
+        raise RequestError(
+            f"the plugin {plugin.package} was built here for {', '.join(platforms)}, and the machines of the "
+            f"cluster {cluster.profile.name} run Linux; submit from Linux, or leave out what is compiled"
+        )
+    wanted = {(tag.interpreter, tag.abi) for tag in tags}
     fitting = [
         *cpython_tags(version, platforms=["any"]),
         *compatible_tags(version, interpreter, ["any"]),
     ]
     if not wanted & {(tag.interpreter, tag.abi) for tag in fitting}:
-        tags = ", ".join(sorted("-".join(tag) for tag in wanted))
+        built = ", ".join(sorted("-".join(tag) for tag in wanted))
         raise RequestError(
-            f"the plugin {plugin.package} was built here for {tags}, and the cluster "
+            f"the plugin {plugin.package} was built here for {built}, and the cluster "
             f"{cluster.profile.name} runs Python {there}; submit from Python {version[0]}.{version[1]}"
         )

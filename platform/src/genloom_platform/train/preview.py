@@ -7,10 +7,14 @@ and its activations are those of a short trial (`trial.py`).
 import os
 from dataclasses import dataclass, replace
 
+from pydantic import ValidationError
+
+from genloom.errors import RequestError
 from genloom_platform import cluster, profiles
 from genloom_platform.config import RunConfig
 from genloom_platform.data import manifest as manifests
 from genloom_platform.data.stream import Stream, local_batches, to_batch
+from genloom_platform.jobs import origin
 from genloom_platform.models.start import Start, plan
 from genloom_platform.profiles import Price
 from genloom_platform.store import Store
@@ -63,7 +67,7 @@ class Pace:
     rows_per_s: float
     run_s: float
     cost: Price | None
-    """Of all workers, where the cluster's profile has a price."""
+    """Of all workers, where the cluster that the trial ran on has a price."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +116,7 @@ def preview(store: Store, config: RunConfig) -> Preview:
         for name, value in batch.items()
     }
     size = size_of(config, trainable, stream.data, start)
-    profile = profiles.chosen()
+    price = price_per_hour()
     trial = try_out(store.url, config, manifest.full_name, workers, start)
     room = room_of(config, trial)
     fits = tuple(fits_of(config, size, workers, trial, room))
@@ -126,9 +130,29 @@ def preview(store: Store, config: RunConfig) -> Preview:
         trial=trial,
         room=room,
         fits=fits,
-        pace=pace_of(config, trial, profile.price_per_hour if profile else None),
+        pace=pace_of(config, trial, price),
         advice=advice.to_lower_memory(config, size, workers) if short else "",
     )
+
+
+def price_per_hour() -> Price | None:
+    """What a worker of this process's cluster costs: as its job was told, or the profile that is chosen says.
+
+    A cluster that this process starts itself costs nothing, whatever profile is chosen for others.
+
+    Raises:
+        RequestError: What the environment says is no price.
+    """
+    if told := os.environ.get(origin.PRICE):
+        amount, _, currency = told.partition(" ")
+        try:
+            return Price.model_validate({"amount": amount, "currency": currency or "USD"})
+        except ValidationError as error:
+            raise RequestError(
+                f"{origin.PRICE} = {told!r} is no price; give an amount and a currency, as in '2.5 EUR'"
+            ) from error
+    profile = profiles.chosen() if "RAY_ADDRESS" in os.environ else None
+    return profile.price_per_hour if profile else None
 
 
 def room_of(config: RunConfig, trial: Trial) -> Room | None:
