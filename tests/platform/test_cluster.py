@@ -44,6 +44,15 @@ def test_what_a_cluster_lacks_is_told_with_what_it_has_and_what_could_bring_more
     assert bool(told) == bool(words)
 
 
+def test_where_a_cluster_has_no_gpu_fewer_workers_are_no_remedy():
+    told = cluster.lacking(2, 1, {"CPU": 12}, {})
+    assert told.endswith(
+        "it has no autoscaler to bring more: add nodes, or give scale.gpus_per_worker=0"
+    )
+    told = cluster.lacking(2, 4, HAS, {})
+    assert told.endswith("or lower scale.workers or scale.gpus_per_worker")
+
+
 def test_a_worker_that_no_machine_has_room_for_is_refused(ray_cluster):
     cluster.require_node(1, 0)
     with pytest.raises(

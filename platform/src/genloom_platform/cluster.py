@@ -156,16 +156,17 @@ def lacking(cpus: float, gpus: float, total: Mapping[str, float], most: Mapping[
     for kind, wanted, of_them in (("CPU", cpus, f" ({CPUS_FOR_DATA} for its data)"), ("GPU", gpus, "")):
         if wanted <= max(total.get(kind, 0), most.get(kind, 0)):
             continue
+        each = f"scale.{kind.lower()}s_per_worker"
         if most.get(kind, 0) > total.get(kind, 0):
             brings = f"its autoscaler can bring it to {most[kind]:g} {kind}s: raise max_workers there"
         elif most:
             brings = f"its autoscaler brings no more {kind}s: give it workers that have them"
         else:
             brings = "it has no autoscaler to bring more: add nodes"
-        return (
-            f"the run asks for {wanted:g} {kind}s{of_them}, and the cluster has {has}; {brings}, or lower "
-            f"scale.workers"
-        )
+        lower = f"lower scale.workers or {each}"
+        if kind == "GPU" and not total.get(kind, 0) and not most.get(kind, 0):
+            lower = f"give {each}=0"  # fewer workers would not fit either
+        return f"the run asks for {wanted:g} {kind}s{of_them}, and the cluster has {has}; {brings}, or {lower}"
     return ""
 
 

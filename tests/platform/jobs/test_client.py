@@ -18,7 +18,7 @@ from genloom_platform.cli.app import app
 from genloom_platform.jobs import origin, remote, served, submit, travel
 from genloom_platform.jobs.client import Cluster, in_a_line, session
 from genloom_platform.jobs.job import Job
-from genloom_platform.jobs.reach import tunnel
+from genloom_platform.jobs.reach import last_words, reach, tunnel
 
 ENGINES = [
     "torch",
@@ -310,6 +310,32 @@ def test_a_cluster_is_reached_by_the_tool_that_started_it(home):
     (home / "clusters" / "it.yaml").write_text("store: s3://a/b")
     with pytest.raises(RequestError, match="does not say how the cluster is reached"):
         tunnel(profiles.load("it"), 99)
+
+
+def test_a_tool_beside_this_python_need_not_be_on_the_path(home, tmp_path, monkeypatch):
+    (home / "clusters" / "it.yaml").write_text("launch: {kind: ray, file: r.yaml}")
+    (home / "clusters" / "far.yaml").write_text("address: ssh://me@head")
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "ray").write_text("#!/bin/sh\necho first line\necho no such file: $6\nexit 1\n")
+    (tmp_path / "bin" / "ray").chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "bin" / "python"))
+    monkeypatch.setenv("PATH", "/nowhere")
+    with (
+        pytest.raises(ClusterError, match=r"cluster it: first line no such file: .*/r.yaml; tried"),
+        reach(profiles.load("it")),
+    ):
+        pass
+    with (
+        pytest.raises(RequestError, match="by ssh, which is not installed"),
+        reach(profiles.load("far")),
+    ):
+        pass
+
+
+def test_of_what_a_tool_said_whole_lines_are_told():
+    assert last_words("one\n  two  three\n\n") == "one two three"
+    assert last_words("first " * 20 + "\nsecond line\nthird", 30) == "second line third"
+    assert last_words("word " * 20, 12) == "… word word"
 
 
 def test_a_profile_that_would_give_a_secret_away_is_refused(home):

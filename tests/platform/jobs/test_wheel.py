@@ -8,7 +8,7 @@ import zipfile
 import jobs_plugin
 import pytest
 
-from genloom.errors import RequestError
+from genloom.errors import InvalidConfig, RequestError
 from genloom_platform.jobs import wheel
 
 
@@ -94,3 +94,24 @@ def test_a_plugin_that_does_not_build_says_why(folder, tmp_path):
     (broken / "pyproject.toml").write_text("[project\n")
     with pytest.raises(RequestError, match="not valid TOML"):
         wheel.find(broken)
+
+
+@pytest.mark.parametrize(("text", "message"), [
+    ("project = 'x'", r"project = 'x': must be a table; give \[project\]"),
+    ("[project]\nentry-points = ['a']", r"project.entry-points = \['a'\]: must be a table"),
+])  # fmt: skip
+def test_a_project_that_is_no_table_is_told(tmp_path, text, message):
+    (tmp_path / "pyproject.toml").write_text(text)
+    with pytest.raises(InvalidConfig, match=message):
+        wheel.find(tmp_path)
+
+
+@pytest.mark.parametrize(("system", "message"), [
+    ("build-system = 'x'", r"build-system = 'x': must be a table"),
+    ("[build-system]\nrequires = ['not a req !!']", r"build-system.requires = \['not a req !!'\]: must list"),
+    ("[build-system]\nrequires = 'setuptools'", r"build-system.requires = 'setuptools': .*it is no list"),
+])  # fmt: skip
+def test_a_build_system_that_is_none_is_told(tmp_path, system, message):
+    (tmp_path / "pyproject.toml").write_text(system)
+    with pytest.raises(InvalidConfig, match=message):
+        wheel.build(tmp_path, tmp_path)

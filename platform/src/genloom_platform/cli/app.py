@@ -91,11 +91,12 @@ def main() -> None:
     """Run a command. Exit status: 0 done, 1 the work failed, 2 the request was wrong."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite end, as Ctrl-C asks for it
     arguments = _global_first(sys.argv[1:])
+    debug = "--debug" in _before_dashes(arguments)
     try:
         with _kept():
             app(arguments, prog_name="genloom")
     except GenloomError as error:
-        if "--debug" in arguments:
+        if debug:
             raise
         complain(str(error))
         sys.exit(error.exit_status)
@@ -107,7 +108,7 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     except Exception as error:
-        if "--debug" in arguments:
+        if debug:
             raise
         if isinstance(error, ModuleNotFoundError) and not find_spec("torch"):
             complain(
@@ -127,6 +128,11 @@ def _kept() -> AbstractContextManager[None]:
     from genloom_platform.jobs import keep
 
     return keep.kept(sys.argv[1:])
+
+
+def _before_dashes(words: list[str]) -> list[str]:
+    """The words that are this command's own; those after -- are a job's."""
+    return words[: words.index("--")] if "--" in words else words
 
 
 def _global_first(words: list[str]) -> list[str]:

@@ -3,10 +3,12 @@
 import shutil
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from genloom.errors import ClusterError, RequestError
@@ -34,10 +36,12 @@ def reach(profile: Profile) -> Generator[str]:
         yield f"http://127.0.0.1:{profile.launch.dashboard_port}"
         return
     port = free_port()
-    argv = tunnel(profile, port)
+    tool, *words = tunnel(profile, port)
+    argv = [beside_python(tool), *words]
     if not shutil.which(argv[0]):
         raise RequestError(
-            f"the cluster {profile.name} is reached by {argv[0]}, which is not installed here"
+            f"the cluster {profile.name} is reached by {tool}, which is not installed here; install it, and see "
+            "that it is on the path"
         )
     with tempfile.TemporaryFile("w+") as said:
         process = subprocess.Popen(  # noqa: S603
@@ -46,9 +50,9 @@ def reach(profile: Profile) -> Generator[str]:
         try:
             if not _stands(process, port):
                 said.seek(0)
-                words = " ".join(said.read().split())[-300:] or "it does not answer"
+                why = last_words(said.read()) or "it does not answer"
                 raise ClusterError(
-                    f"no tunnel to the cluster {profile.name}: {words}; tried {' '.join(argv)}"
+                    f"no tunnel to the cluster {profile.name}: {why}; tried {' '.join(argv)}"
                 )
             yield f"http://127.0.0.1:{port}"
         finally:
@@ -99,6 +103,23 @@ def tunnel(profile: Profile, port: int) -> Sequence[str]:
                 f"the profile {profile.name} does not say how the cluster is reached; give it an "
                 "address, as in https://ray.acme.com or ssh://user@head"
             )
+
+
+def beside_python(tool: str) -> str:
+    """A tool of this interpreter's environment, or of the path."""
+    beside = Path(sys.executable).parent / tool
+    return str(beside) if beside.exists() else tool
+
+
+def last_words(text: str, most: int = 300) -> str:
+    """The last whole lines of what a tool said, as one line; of a longer line, its last whole words."""
+    kept = ""
+    for line in reversed([" ".join(line.split()) for line in text.splitlines()]):
+        longer = f"{line} {kept}".strip()
+        if len(longer) > most:
+            return kept or f"… {longer[-most:].partition(' ')[2]}"
+        kept = longer
+    return kept
 
 
 def _stands(process: subprocess.Popen[bytes], port: int) -> bool:

@@ -14,11 +14,11 @@ import zipfile
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from packaging.requirements import Requirement
+from packaging.requirements import InvalidRequirement, Requirement
 
-from genloom.errors import RequestError
+from genloom.errors import InvalidConfig, Problem, RequestError
 from genloom_platform.units import size
 
 GROUPS = "genloom."
@@ -53,9 +53,8 @@ class Wheel:
 def find(folder: Path) -> Path | None:
     """The folder, where it is a plugin's."""
     project = _project(folder)
-    return (
-        folder if any(group.startswith(GROUPS) for group in project.get("entry-points", {})) else None
-    )
+    offered = _part(folder, project, "project.entry-points")
+    return folder if any(group.startswith(GROUPS) for group in offered) else None
 
 
 def chosen(folder: Path | None) -> Path | None:
@@ -114,8 +113,8 @@ def build(folder: Path, out: Path) -> Wheel:
 
 def _builder(folder: Path, out: Path) -> list[str]:
     """The command that builds: by what is installed here, where that suffices."""
-    system = _table(folder).get("build-system", {})
-    if _can_build_here(system):
+    system = _part(folder, _table(folder), "build-system")
+    if _can_build_here(_required(folder, system)):
         backend = system.get("build-backend", "setuptools.build_meta:__legacy__")
         beside = [str(folder.absolute() / path) for path in system.get("backend-path", [])]
         return [sys.executable, "-P", "-c", _HOOK, str(out), backend, *beside]
@@ -153,9 +152,21 @@ def largest(wheel: Path, count: int = 3) -> str:
     return ", ".join(f"{entry.filename} ({size(entry.compress_size)})" for entry in entries)
 
 
-def _can_build_here(system: dict[str, Any]) -> bool:
+def _required(folder: Path, system: dict[str, Any]) -> list[Requirement]:
+    """What the build requires."""
+    listed = system.get("requires", ["setuptools"])
+    try:
+        if not isinstance(listed, list):
+            raise InvalidRequirement("it is no list")
+        return [Requirement(str(each)) for each in cast(list[object], listed)]
+    except InvalidRequirement as error:
+        rule = f"must list requirements ({' '.join(str(error).split())})"
+        raise _wrong(folder, "build-system.requires", listed, rule, '["setuptools>=68"]') from error
+
+
+def _can_build_here(required: list[Requirement]) -> bool:
     """Whether what the build requires is installed here; then nothing is fetched for it."""
-    for requirement in map(Requirement, system.get("requires", ["setuptools"])):
+    for requirement in required:
         try:
             if version(requirement.name) not in requirement.specifier:
                 return False
@@ -165,7 +176,22 @@ def _can_build_here(system: dict[str, Any]) -> bool:
 
 
 def _project(folder: Path) -> dict[str, Any]:
-    return _table(folder).get("project", {})
+    return _part(folder, _table(folder), "project")
+
+
+def _part(folder: Path, table: dict[str, Any], key: str) -> dict[str, Any]:
+    """A table within one; empty where there is none."""
+    found: object = table.get(key.rpartition(".")[2], {})
+    if not isinstance(found, dict):
+        raise _wrong(
+            folder, key, found, "must be a table", f"[{key}] and its keys on lines of their own"
+        )
+    return cast(dict[str, Any], found)
+
+
+def _wrong(folder: Path, key: str, value: object, rule: str, instead: str) -> InvalidConfig:
+    problem = Problem(key, repr(value), rule, f"give {instead}")
+    return InvalidConfig(str(folder / "pyproject.toml"), [problem])
 
 
 def _table(folder: Path) -> dict[str, Any]:
