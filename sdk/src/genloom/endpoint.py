@@ -24,7 +24,7 @@ from genloom.predictions import Prediction
 from genloom.samples import Sample
 
 File = str | PathLike[str] | None
-LOOPBACK = ("127.0.0.1", "localhost")
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
 """Hosts that are this machine."""
 
 
@@ -168,11 +168,12 @@ def http_options(url: str, key: str | None, timeout_s: float, ca: File) -> dict[
     """
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     verify = ssl.create_default_context(cafile=ca) if ca else True
-    host = urlsplit(url).hostname
+    host = urlsplit(url).hostname or ""
+    here = f"all://[{host}]" if ":" in host else f"all://{host}"
     return {
         "base_url": url.rstrip("/"),
         "headers": headers,
         "timeout": timeout_s,
         "verify": verify,
-        "mounts": {f"all://{host}": None} if host in LOOPBACK else None,
+        "mounts": {here: None} if host in LOOPBACK else None,
     }

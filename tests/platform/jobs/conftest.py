@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from laptop import Laptop
 
+from genloom_platform import profiles
+
 
 @pytest.fixture
 def home(tmp_path, monkeypatch):
@@ -17,6 +19,17 @@ def home(tmp_path, monkeypatch):
     for name in ("RAY_ADDRESS", "GENLOOM_CLUSTER", "GENLOOM_STORE"):
         monkeypatch.delenv(name, raising=False)
     return tmp_path
+
+
+@pytest.fixture
+def lab(home, monkeypatch):
+    """The profile of a cluster that is nowhere; its token lies in the environment."""
+    monkeypatch.setenv("LAB_OPENS", "t" * 32)
+    (home / "clusters" / "lab.yaml").write_text(
+        "address: http://127.0.0.1:1\ntoken: {env: LAB_OPENS}\nsecrets: [LAB_STORE]\n"
+        "environment: {AWS_REGION: x}\n"
+    )
+    return profiles.load("lab")
 
 
 @pytest.fixture(scope="package")

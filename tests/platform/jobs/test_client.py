@@ -1,7 +1,6 @@
 """The client: what it asks for, what it refuses before it sends anything; it needs nothing that trains."""
 
 import json
-import re
 import subprocess
 import sys
 import tomllib
@@ -11,14 +10,12 @@ from answering import answering
 from packaging.requirements import Requirement
 from typer.testing import CliRunner
 
-import genloom
 from genloom.errors import ClusterError, InvalidConfig, RequestError, UnknownName
 from genloom_platform import profiles
 from genloom_platform.cli.app import app
-from genloom_platform.jobs import origin, remote, served, submit, travel
+from genloom_platform.jobs import origin, submit, travel
 from genloom_platform.jobs.client import Cluster, in_a_line, session
 from genloom_platform.jobs.job import Job
-from genloom_platform.jobs.reach import last_words, reach, tunnel
 
 ENGINES = [
     "torch",
@@ -46,17 +43,6 @@ import importlib.util
 known = importlib.util.find_spec
 importlib.util.find_spec = lambda name, package=None: None if name in {ENGINES} else known(name, package)
 """
-
-
-@pytest.fixture
-def lab(home, monkeypatch):
-    """The profile of a cluster that is nowhere; its token lies in the environment."""
-    monkeypatch.setenv("LAB_OPENS", "t" * 32)
-    (home / "clusters" / "lab.yaml").write_text(
-        "address: http://127.0.0.1:1\ntoken: {env: LAB_OPENS}\nsecrets: [LAB_STORE]\n"
-        "environment: {AWS_REGION: x}\n"
-    )
-    return profiles.load("lab")
 
 
 @pytest.fixture
@@ -296,48 +282,6 @@ def test_the_plugin_that_travelled_is_known_by_its_digest(monkeypatch):
     assert origin.digest_of("genloom-image") is None
 
 
-def test_a_cluster_is_reached_by_the_tool_that_started_it(home):
-    for text, words in (
-        ("address: ssh://me@head:2222", "ssh -N .*-p 2222 -L 127.0.0.1:99:127.0.0.1:8265 -- me@head"),
-        ("launch: {kind: ray, file: r.yaml}", "ray dashboard --port 99 --remote-port 8265 .*r.yaml"),
-        (
-            "launch: {kind: kuberay, manifests: k, cluster: g, namespace: n, context: c}",
-            "kubectl --context c --namespace n port-forward .* service/g-head-svc 99:8265",
-        ),
-    ):
-        (home / "clusters" / "it.yaml").write_text(text)
-        assert re.fullmatch(words, " ".join(tunnel(profiles.load("it"), 99)))
-    (home / "clusters" / "it.yaml").write_text("store: s3://a/b")
-    with pytest.raises(RequestError, match="does not say how the cluster is reached"):
-        tunnel(profiles.load("it"), 99)
-
-
-def test_a_tool_beside_this_python_need_not_be_on_the_path(home, tmp_path, monkeypatch):
-    (home / "clusters" / "it.yaml").write_text("launch: {kind: ray, file: r.yaml}")
-    (home / "clusters" / "far.yaml").write_text("address: ssh://me@head")
-    (tmp_path / "bin").mkdir()
-    (tmp_path / "bin" / "ray").write_text("#!/bin/sh\necho first line\necho no such file: $6\nexit 1\n")
-    (tmp_path / "bin" / "ray").chmod(0o755)
-    monkeypatch.setattr(sys, "executable", str(tmp_path / "bin" / "python"))
-    monkeypatch.setenv("PATH", "/nowhere")
-    with (
-        pytest.raises(ClusterError, match=r"cluster it: first line no such file: .*/r.yaml; tried"),
-        reach(profiles.load("it")),
-    ):
-        pass
-    with (
-        pytest.raises(RequestError, match="by ssh, which is not installed"),
-        reach(profiles.load("far")),
-    ):
-        pass
-
-
-def test_of_what_a_tool_said_whole_lines_are_told():
-    assert last_words("one\n  two  three\n\n") == "one two three"
-    assert last_words("first " * 20 + "\nsecond line\nthird", 30) == "second line third"
-    assert last_words("word " * 20, 12) == "… word word"
-
-
 def test_a_profile_that_would_give_a_secret_away_is_refused(home):
     for text, words in (
         ("address: http://10.0.0.1:8265", "in clear text"),
@@ -351,73 +295,3 @@ def test_a_profile_that_would_give_a_secret_away_is_refused(home):
             profiles.load("it")
     (home / "clusters" / "it.yaml").write_text("address: http://10.0.0.1:8265\ntrusted_network: true")
     assert profiles.load("it").address == "http://10.0.0.1:8265"
-
-
-def test_team_code_names_a_cluster_by_its_profile(home, lab, root, monkeypatch):
-    # What this tree says of itself, before what is installed says it.
-    told = tomllib.loads((root / "platform" / "pyproject.toml").read_text())["project"]
-    info = home / "genloom_platform-9.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: genloom-platform\nVersion: 9\n")
-    lines = [f"{name} = {at}" for name, at in told["entry-points"]["genloom.platforms"].items()]
-    (info / "entry_points.txt").write_text("\n".join(["[genloom.platforms]", *lines]))
-    monkeypatch.syspath_prepend(home)
-    with pytest.raises(UnknownName, match="did you mean 'lab'"):
-        genloom.connect("lap")
-    with pytest.raises(ClusterError, match="does not answer"):
-        genloom.connect("lab").train("image-vae", data="digits", workers=2, schedule__name="cosine")
-    with pytest.raises(RequestError, match="travels to a cluster"):
-        genloom.connect(plugin=".")
-
-
-@pytest.fixture
-def sent(lab, monkeypatch):
-    """The words of every command that team code sends to the cluster, and the files that go along."""
-    commands = []
-
-    def keep(cluster, words, *, id, plugin, folder):
-        commands.append((words, {path.name: path.read_text() for path in folder.glob("*.yaml")}))
-        return Job(cluster, id or "made")
-
-    monkeypatch.setattr(submit, "submit", keep)
-    return commands
-
-
-def test_options_of_team_code_are_written_as_the_command_reads_them(sent):
-    remote.Remote("lab").serve(
-        "image-vae@2", name="s2", port=8000, compile=True, status=False, cors=["a", "b"], canary=None
-    )
-    ((words, _),) = sent
-    assert words == ["serve", "image-vae@2", "--port=8000", "--compile", "--cors=a", "--cors=b"]
-
-
-def test_a_sweep_is_a_file_by_its_path_too(sent, home):
-    (home / "rates.yaml").write_text("metric: loss\n")
-    lab = remote.Remote("lab")
-    for source in ("rates.yaml", home / "rates.yaml"):
-        assert lab.sweep(source, trials=3).name == "rates"
-    assert sent[0] == sent[1]
-    assert sent[0][1] == {"rates.yaml": "metric: loss\ntrials: 3\n"}
-
-
-@pytest.mark.parametrize(("endpoint", "options", "found"), [
-    ("http://127.0.0.1:8000", "--port=8000", "http://127.0.0.1:8000"),
-    ("http://127.0.0.1:8000", "", "http://127.0.0.1:8000"),
-    ("http://127.0.0.1:8000", "--port 8001", "http://127.0.0.1:8001"),
-    ("http://[::1]:8000/", "--port=8001 --host 0.0.0.0", "http://[::1]:8001/"),
-    ("http://127.0.0.1:8000", "--tls-cert=a.pem --tls-key=b.pem", "https://127.0.0.1:8000"),
-    ("https://localhost:8443", "--port 8001", "http://localhost:8001"),
-    ("https://localhost:8443", "--port 8001 --config a.yaml", "https://localhost:8001"),
-    ("https://models.acme.com", "--port=8000 --tls-cert a.pem", "https://models.acme.com"),
-    ("https://models.acme.com", "--port=8001", "serves at port 8001, and the endpoint of the profile lab"),
-    ("http://10.0.0.5:8000", "--tls-cert=a.pem", "serves at TLS"),
-    ("http://127.0.0.1:8000", "--host=10.0.0.5", "serves at 10.0.0.5"),
-    (None, "", "does not say where its endpoints are reached"),
-])  # fmt: skip
-def test_a_served_model_is_asked_where_its_command_listens(lab, endpoint, options, found):
-    profile = lab.model_copy(update={"endpoint": endpoint})
-    if found.startswith("http"):
-        assert served.address(profile, f"genloom serve a@2 {options}") == found
-    else:
-        with pytest.raises(RequestError, match=found):
-            served.address(profile, f"genloom serve a@2 {options}")
