@@ -1,16 +1,22 @@
 """The profiles and cluster files of this repository: each is whole, and Ray checks those of `ray up` itself."""
 
+import json
 import re
+import socket
 import subprocess
 from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 import yaml
+from answering import answering
 from manifests import check, gibibytes, named, pods, render
+from typer.testing import CliRunner
 
-from genloom.errors import RequestError
-from genloom_platform import certificates, launchers, profiles
+from genloom.errors import ClusterError, RequestError
+from genloom_platform import certificates, launchers, profiles, tokens
+from genloom_platform.cli.app import app
+from genloom_platform.jobs.reach import free_port
 from genloom_platform.profiles import KubeRay, Machine, RayUp
 
 
@@ -227,6 +233,112 @@ def test_up_makes_the_token_and_the_certificates_before_ray_brings_them_along(
         assert all(Path(source).expanduser().exists() for source in config["file_mounts"].values())
         ran.append(argv)
 
-    monkeypatch.setattr(launchers, "_run", run)
+    monkeypatch.setattr(launchers, "run", run)
+    monkeypatch.setattr(launchers, "_is_up", lambda profile: False)
     launchers.up(profile)
     assert ran == [["ray", "up", "--yes", str(profile.launch.file)]]
+
+
+def test_up_lets_ray_go_on_where_the_cluster_answers(root, tmp_path, monkeypatch):
+    import ray
+
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "ray.yaml").write_text("cluster_name: lab")
+    ran, said = [], {"/api/version": json.dumps({"ray_version": ray.__version__}).encode()}
+    monkeypatch.setattr(launchers, "run", ran.append)
+    with answering(lambda path: said.get(path, b"?")) as url:
+        (tmp_path / "lab.yaml").write_text(f"address: {url}\nlaunch: {{kind: ray, file: ray.yaml}}")
+        profile = profiles.load(str(tmp_path / "lab.yaml"))
+        launchers.up(profile)
+    launchers.up(profile)
+    assert [argv[2:-1] for argv in ran] == [["--yes", "--no-restart"], ["--yes"]]
+
+
+@pytest.mark.parametrize(("launch", "words"), [
+    ("{kind: ray, file: none.yaml}", "cannot read .*none.yaml: No such file"),
+    ("{kind: ray, file: none.yaml, tls: true}", "cannot read .*none.yaml: No such file"),
+    ("{kind: kuberay, manifests: none, cluster: a}", "there is no .*none, which the profile lab names; give"),
+])  # fmt: skip
+def test_a_file_that_is_missing_is_told_before_anything_is_made(tmp_path, monkeypatch, launch, words):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    (tmp_path / "lab.yaml").write_text(f"launch: {launch}")
+    profile = profiles.load(str(tmp_path / "lab.yaml"))
+    for start_or_end in (launchers.up, launchers.down):
+        with pytest.raises(RequestError, match=words):
+            start_or_end(profile)
+    assert not (tmp_path / "home").exists()
+
+
+def test_kuberays_token_is_fetched_whenever_the_cluster_is_brought_up(root, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    profile = profiles.load(str(root / "clusters" / "kuberay.yaml"))
+    secrets = iter(("Zmlyc3Q=", "c2Vjb25k", ""))
+    monkeypatch.setattr(
+        launchers, "run", lambda argv, **words: next(secrets) if "secret" in argv else ""
+    )
+    for token in ("first", "second"):
+        launchers.up(profile)
+        assert tokens.read(profile) == token
+    with pytest.raises(ClusterError, match="holds no auth_token"):
+        launchers.up(profile)
+    assert tokens.read(profile) == "second"
+    assert [path.name for path in profile.token_source.file.parent.iterdir()] == ["kuberay"]
+
+
+@pytest.fixture
+def machine(tmp_path, monkeypatch):
+    """The profile of a cluster on this machine, whose ports nothing listens on; it is never started."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr(launchers.subprocess, "Popen", lambda *words, **named: pytest.fail("started"))
+    ports = f"port: {free_port()}, dashboard_port: {free_port()}"
+    (tmp_path / "lab.yaml").write_text(
+        f"launch: {{kind: machine, {ports}}}\nenvironment: {{RAY_enable_metrics_collection: '1', A: b}}"
+    )
+    return profiles.load(str(tmp_path / "lab.yaml"))
+
+
+@pytest.mark.parametrize("key", ["port", "dashboard_port"])
+def test_a_port_that_another_has_is_told_before_a_start(machine, key):
+    port = getattr(machine.launch, key)
+    with (
+        socket.create_server(("127.0.0.1", port)),
+        pytest.raises(ClusterError, match=rf"port {port} is taken .*{key}: \d+}}, or end what has"),
+    ):
+        launchers.up(machine)
+
+
+def test_the_folder_of_a_head_that_was_killed_is_removed(machine, tmp_path, monkeypatch):
+    (tmp_path / "old" / "session").mkdir(parents=True)
+    record = launchers._record(machine)
+    record.parent.mkdir(parents=True)
+    record.write_text(json.dumps({"process": 2**22 + 1, "folder": str(tmp_path / "old")}))
+
+    def popen(*words, **named):
+        raise InterruptedError
+
+    monkeypatch.setattr(launchers, "_process", lambda profile: None)
+    monkeypatch.setattr(launchers.subprocess, "Popen", popen)
+    with pytest.raises(InterruptedError):
+        launchers.up(machine)
+    assert not (tmp_path / "old").exists()
+
+
+def test_a_profiles_variables_do_not_open_the_head(machine):
+    opened = machine.model_copy(update={"environment": {"RAY_AUTH_MODE": "disabled", "A": "b"}})
+    made = launchers._environment(opened)
+    assert (made["RAY_AUTH_MODE"], made["A"]) == ("token", "b")
+    assert launchers._environment(machine)["RAY_enable_metrics_collection"] == "0"
+
+
+def test_down_says_what_it_ends_and_what_goes_on(machine, monkeypatch):
+    path = str(Path.home() / "lab.yaml")
+    monkeypatch.setattr(launchers, "down", lambda profile: pytest.fail("ended"))
+    done = CliRunner().invoke(app, ["cluster", "down", path], input="n\n")
+    assert done.exit_code == 1
+    assert "End lab, and every job that runs there?" in done.output  # it cannot be asked
+    monkeypatch.setattr(launchers, "active", lambda profile: ["vae-1", "rates"])
+    done = CliRunner().invoke(app, ["cluster", "down", path], input="n\n")
+    assert "End lab, and the jobs that run there: vae-1, rates?" in done.output
+    assert "go on at the next genloom cluster up, and genloom jobs stop ID" in " ".join(
+        done.output.split()
+    )

@@ -15,9 +15,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from genloom.errors import RequestError
+from genloom_platform.settings import read_yaml
 
 if TYPE_CHECKING:
     from cryptography import x509
@@ -39,9 +38,10 @@ def addresses(file: Path) -> list[str]:
     """The machines that a file of `ray up` names.
 
     Raises:
-        RequestError: It names none, as a cloud's, whose machines have addresses only when they come.
+        RequestError: It is missing or no YAML; or it names none, as a cloud's, whose machines have addresses only
+            when they come.
     """
-    told: dict[str, Any] = yaml.safe_load(file.read_text()).get("provider", {})
+    told: dict[str, Any] = read_yaml(str(file)).get("provider") or {}
     found = [each for each in (told.get("head_ip"), *(told.get("worker_ips") or [])) if each]
     if not found:
         raise RequestError(

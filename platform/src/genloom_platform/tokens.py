@@ -3,6 +3,7 @@
 import contextlib
 import os
 import secrets
+import tempfile
 from pathlib import Path
 
 from genloom.errors import RequestError
@@ -50,7 +51,15 @@ def _content(path: Path, profile: Profile) -> str:
             f"others can read the token in {path} (its mode is {mode:o}, and must be 600); chmod 600 "
             f"{path}"
         )
-    return path.read_text().strip()
+    try:
+        return path.read_text().strip()
+    except UnicodeDecodeError as error:
+        raise RequestError(
+            f"{path} holds no token, which is one line of plain characters; whoever runs the cluster {name} has "
+            "its token"
+        ) from error
+    except OSError as error:
+        raise RequestError(f"cannot read the token {path}: {error.strerror}; give its file") from error
 
 
 def here() -> Token:
@@ -76,3 +85,12 @@ def write(path: Path, token: str) -> None:
         open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file,
     ):
         file.write(token)
+
+
+def replace(path: Path, token: str) -> None:
+    """Write a token into a file that only this user can read, in place of what it held: whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, draft = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")  # of mode 600
+    with open(descriptor, "w") as file:
+        file.write(token)
+    Path(draft).replace(path)

@@ -7,7 +7,10 @@ import typer
 from genloom_platform.cli.screen import pairs, say, table
 
 app = typer.Typer(no_args_is_help=True)
-Name = Annotated[str, typer.Argument(help="The cluster, by its profile.", metavar="NAME")]
+Name = Annotated[
+    str,
+    typer.Argument(help="The cluster, by its profile.", envvar="GENLOOM_CLUSTER", metavar="NAME"),
+]
 
 
 @app.command("list")
@@ -40,7 +43,10 @@ def show(name: Name) -> None:
 
 @app.command("up")
 def up(name: Name) -> None:
-    """Start a cluster by its own launcher: ray start, ray up, or KubeRay."""
+    """Start a cluster by its own launcher: ray start, ray up, or KubeRay.
+
+    One that is up is brought in line with its file, and its jobs go on; cluster down and up start Ray anew.
+    """
     from genloom_platform import launchers, profiles
 
     profile = profiles.load(name)
@@ -50,15 +56,26 @@ def up(name: Name) -> None:
 
 @app.command("down")
 def down(
-    name: Name,
+    # Of all, the one that the environment does not name: it is said.
+    name: Annotated[str, typer.Argument(help="The cluster, by its profile.", metavar="NAME")],
     yes: Annotated[bool, typer.Option("--yes", help="Ask nothing.")] = False,
 ) -> None:
-    """End a cluster, and with it all that runs there."""
+    """End a cluster, and with it all that runs there.
+
+    Nothing is saved. Trainings, sweeps and endpoints of genloom submit go on at the next cluster up; jobs stop ID
+    before ends one for good.
+    """
     from genloom_platform import launchers, profiles
 
     profile = profiles.load(name)
     if not yes:
-        typer.confirm(f"End {profile.name}, and every job that runs there?", abort=True)
+        jobs = ", ".join(launchers.active(profile))
+        ended = f"the jobs that run there: {jobs}" if jobs else "every job that runs there"
+        say(
+            "nothing is saved; trainings, sweeps and endpoints of genloom submit go on at the next genloom "
+            "cluster up, and genloom jobs stop ID, before, saves one and ends it for good"
+        )
+        typer.confirm(f"End {profile.name}, and {ended}?", abort=True)
     launchers.down(profile)
     say(f"{profile.name} is down")
 
