@@ -7,6 +7,7 @@ It holds no secret: it says where one lies.
 
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
@@ -21,7 +22,7 @@ from pydantic import (
     model_validator,
 )
 
-from genloom.errors import InvalidConfig, UnknownName
+from genloom.errors import InvalidConfig, Problem, UnknownName
 from genloom.problems import problems_of
 from genloom_platform.settings import Settings, read_yaml
 
@@ -30,14 +31,25 @@ ENDINGS = (".yaml", ".yml")
 OURS = Path(__file__).parent / "clusters"
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _SECRET = re.compile(
-    r"(SECRET|TOKEN|PASSWORD|PASSWD|CREDENTIAL|ACCESS_KEY|API_?KEY|PRIVATE)", re.IGNORECASE
+    r"SECRET|PASSWORD|PASSWD|PASSPHRASE|CREDENTIAL|ACCESS_KEY|API_?KEY|PRIVATE|(ACCESS|API|AUTH)_?TOKENS"
+    # Of other words these are a part, as in TOKENIZERS, MAX_TOKENS, KEYBOARD and PASSES.
+    r"|(TOKEN|(^|_)KEY|(^|_)(DB|PG|SSH)?(PASS|PWD))\d*($|_)",
+    re.IGNORECASE,
 )
-_WHERE_IT_LIES = re.compile(r"(_FILE|_PATH)$", re.IGNORECASE)
+_NO_SECRET = re.compile(r"(_FILE|_PATH)$|^RAY_TLS_|^PWD$", re.IGNORECASE)
+"""Paths to secrets, and the shell's working folder."""
+_PASSWORD = re.compile(
+    r"(//[^/?#\s:\[]*):(?!\d*(?:[/?#\s,;'\"]|$))[^@].*@",  # what follows the colon is no port
+    re.DOTALL,
+)
+"""A user and a password in a URL. Wider than `urlsplit`, which finds none where the password holds a slash."""
+_RAYS_OWN = re.compile(r"RAY_(AUTH_|USE_TLS$|TLS_)")
+"""What opens or closes Ray."""
 
 
 def is_secret(name: str) -> bool:
     """Whether a variable's value is a secret, by its name; a path to one is none."""
-    return bool(_SECRET.search(name)) and not _WHERE_IT_LIES.search(name)
+    return bool(_SECRET.search(name)) and not _NO_SECRET.search(name)
 
 
 def _in_its_folder(path: Path, info: ValidationInfo) -> Path:
@@ -103,9 +115,9 @@ class Machine(Settings):
     cpus: int | None = Field(default=None, ge=1)
     """CPU slots; as many as it has where None, and 4 at least: two workers, their data, and one to spare."""
     port: int = Field(default=6379, ge=1, le=65535)
-    """What workers and drivers connect to; on loopback."""
+    """What workers and drivers connect to. Ray listens on the machine's addresses, and asks for the token."""
     dashboard_port: int = Field(default=8265, ge=1, le=65535)
-    """What jobs are sent to; on loopback."""
+    """What jobs are sent to, on loopback."""
 
 
 class RayUp(Settings):
@@ -181,16 +193,30 @@ class Profile(Settings):
         named = Path.home() / ".genloom" / "tokens" / self.name
         return Token(file=own if isinstance(self.launch, Machine) else named)
 
+    @field_validator("address", "store", "tracking", "endpoint")
+    @classmethod
+    def _no_password(cls, url: str | None) -> str | None:
+        if url and _PASSWORD.search(url):
+            raise ValueError(
+                "must hold no password, which everyone who may see jobs would see; `token` says where the token "
+                "lies, and `secrets` names what else the machines have, as MLFLOW_TRACKING_PASSWORD"
+            )
+        return url
+
     @field_validator("address")
     @classmethod
     def _reachable(cls, address: str | None) -> str | None:
         if address is None:
             return None
-        parts = urlsplit(address)
+        try:
+            parts = urlsplit(address)
+            port = parts.port
+        except ValueError as error:  # of Python, which tells neither the value nor a remedy
+            raise ValueError(f"is no URL ({error}); give https://host or https://host:8265") from error
         if parts.scheme not in ("http", "https", "ssh") or not parts.hostname:
             raise ValueError("must be https://host, http://127.0.0.1:port or ssh://user@host")
-        if parts.password:
-            raise ValueError("must hold no password; `token` says where the token lies")
+        if port == 0:
+            raise ValueError("has the port 0, which nothing listens on; give one of 1 to 65535")
         return address
 
     @field_validator("environment")
@@ -201,6 +227,16 @@ class Profile(Settings):
             raise ValueError(
                 f"holds {', '.join(found)}, and everyone who may see jobs sees it; name it in `secrets`, "
                 "and set it on the cluster's machines"
+            )
+        if found := [name for name, value in environment.items() if _PASSWORD.search(value)]:
+            raise ValueError(
+                f"holds a password in {', '.join(found)}, and everyone who may see jobs sees it; name the "
+                "variable in `secrets`, and set it on the cluster's machines"
+            )
+        if found := [f"{name}={value}" for name, value in environment.items() if _RAYS_OWN.match(name)]:
+            raise ValueError(
+                f"holds {', '.join(found)}, and whether Ray is closed is not said there; leave it out: a cluster "
+                "asks for its token always, and `tls: true` in `launch` encrypts"
             )
         return environment
 
@@ -235,7 +271,17 @@ def load(name: str) -> Profile:
         context = {"folder": path.parent.absolute(), "name": path.stem}
         return Profile.model_validate(values, context=context)
     except ValidationError as error:
-        raise InvalidConfig(f"the cluster's profile {path}", problems_of(error, Profile)) from error
+        problems = [_for_all_eyes(each) for each in problems_of(error, Profile)]
+        # Not from Pydantic's error, which holds the values.
+        raise InvalidConfig(f"the cluster's profile {path}", problems) from None
+
+
+def _for_all_eyes(problem: Problem) -> Problem:
+    """The same without a password or a secret in its value."""
+    *within, last = problem.where.split(".")
+    if last == "environment" or (within == ["environment"] and is_secret(last)):
+        return replace(problem, value="")
+    return replace(problem, value=_PASSWORD.sub(r"\1:…@", problem.value))
 
 
 def available() -> dict[str, Path]:

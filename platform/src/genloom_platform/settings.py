@@ -19,12 +19,14 @@ def read_yaml(path: str) -> dict[str, Any]:
     """The mapping that a YAML file holds.
 
     Raises:
-        RequestError: The file is missing or is no YAML mapping.
+        RequestError: The file is missing, or is no YAML mapping in UTF-8.
     """
     try:
         values: Any = yaml.safe_load(Path(path).read_text())
     except OSError as error:
         raise RequestError(f"cannot read {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise RequestError(f"{path} is no text in UTF-8 ({error.reason}); save it as that") from error
     except yaml.YAMLError as error:
         raise RequestError(f"{path} is not valid YAML: {error}") from error
     if not isinstance(values, dict):
