@@ -3,16 +3,15 @@
 import shutil
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from urllib.parse import urlsplit
 
 from genloom.errors import ClusterError, RequestError
 from genloom_platform.profiles import KubeRay, Machine, Profile, RayUp
+from genloom_platform.tools import beside_python
 
 DASHBOARD_PORT = 8265
 TUNNEL_S = 30
@@ -103,12 +102,6 @@ def tunnel(profile: Profile, port: int) -> Sequence[str]:
                 f"the profile {profile.name} does not say how the cluster is reached; give it an "
                 "address, as in https://ray.acme.com or ssh://user@head"
             )
-
-
-def beside_python(tool: str) -> str:
-    """A tool of this interpreter's environment, or of the path."""
-    beside = Path(sys.executable).parent / tool
-    return str(beside) if beside.exists() else tool
 
 
 def last_words(text: str, most: int = 300) -> str:
