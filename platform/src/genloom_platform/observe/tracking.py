@@ -29,32 +29,20 @@ class Tracking:
     """One run in MLflow."""
 
     def __init__(self, registry: Registry, run_id: str = "") -> None:
-        self._client, self._store = registry.client, registry.store
-        self._experiment = registry.experiment()
+        self._registry, self._client, self._store = registry, registry.client, registry.store
         self.run_id = run_id
         if run_id:
             self._client.update_run(run_id, status="RUNNING")
 
     def start(self, name: str, config: RunConfig, manifest: Manifest, parent: str = "") -> str:
-        """Open a run, as a child of another where one is given; returns its id.
+        """Open a run, as a child of another where one is given; returns its id."""
+        from mlflow.entities import Dataset, DatasetInput, InputTag
 
-        One that was opened for it, by a process that ended before it had recorded the run, is gone on with.
-        """
-        from mlflow.entities import Dataset, DatasetInput, InputTag, Param
-
-        tags = {
-            "dataset": manifest.full_name,
-            "dataset.digest": manifest.digest,
-            STORE: self._store.url,
-        }
+        tags = {"dataset": manifest.full_name, "dataset.digest": manifest.digest}
         tags |= {PARENT: parent} if parent else {}
         tags |= {"parent": config.finetune.model} if config.finetune else {}
         values = flat(config.model_dump(mode="json", exclude_defaults=True))
-        opened = self._opened(name, tags, values)
-        if opened is None:
-            opened = self._client.create_run(self._experiment, run_name=name, tags=tags).info.run_id
-        self.run_id = opened
-        self._client.log_batch(self.run_id, params=[Param(key, value) for key, value in values.items()])
+        self.run_id = opened(self._registry, name, tags, values)
         source = json.dumps({"store": self._store.url, "dataset": manifest.full_name})
         columns = {name: column.model_dump(mode="json") for name, column in manifest.columns.items()}
         dataset = Dataset(
@@ -68,15 +56,6 @@ class Tracking:
         tags = [InputTag("mlflow.data.context", "training")]
         self._client.log_inputs(self.run_id, [DatasetInput(dataset, tags)])
         return self.run_id
-
-    def _opened(self, name: str, tags: dict[str, str], values: dict[str, str]) -> str | None:
-        """The open run of that name, tags and values, as long as nothing was logged of it."""
-        wanted = f"attributes.run_name = '{name}' and attributes.status = 'RUNNING'"
-        for run in self._client.search_runs([self._experiment], wanted):
-            same = run.data.params in ({}, values) and tags.items() <= run.data.tags.items()
-            if same and not run.data.metrics:
-                return run.info.run_id
-        return None
 
     def log(self, report: Report) -> None:
         """Record a report, every step of it."""
@@ -112,6 +91,30 @@ class Tracking:
     def end(self, state: str) -> None:
         """Close the run: FINISHED, FAILED or KILLED."""
         self._client.set_terminated(self.run_id, state)
+
+
+def opened(registry: Registry, name: str, tags: dict[str, str], values: dict[str, str]) -> str:
+    """The id of an open run in MLflow with some parameters.
+
+    It is a new one, or that of a process which ended before it had recorded in the store what it opened.
+    """
+    from mlflow.entities import Param
+
+    client, experiment, tags = (
+        registry.client,
+        registry.experiment(),
+        tags | {STORE: registry.store.url},
+    )
+    wanted = f"attributes.run_name = '{name}' and attributes.status = 'RUNNING'"
+    for run in client.search_runs([experiment], wanted):
+        same = run.data.params in ({}, values) and tags.items() <= run.data.tags.items()
+        if same and not run.data.metrics:
+            found = run.info.run_id
+            break
+    else:
+        found = client.create_run(experiment, run_name=name, tags=tags).info.run_id
+    client.log_batch(found, params=[Param(key, value) for key, value in values.items()])
+    return found
 
 
 def flat(values: dict[str, Any], prefix: str = "") -> dict[str, str]:

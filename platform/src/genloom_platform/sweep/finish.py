@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 from genloom_platform.data import manifest as manifests
 from genloom_platform.models.registry import Registry
-from genloom_platform.observe.tracking import flat
+from genloom_platform.observe.tracking import flat, opened
 from genloom_platform.sweep import alone, ranking, records
 from genloom_platform.sweep.plan import Plan
 from genloom_platform.sweep.records import Sweep, Trial
@@ -80,14 +80,8 @@ def _export(plan: Plan, run: Run) -> None:
 
 def start_tracking(registry: Registry, name: str, config: SweepConfig) -> str:
     """Open the sweep's run in MLflow, below which its trials' will be; returns its id."""
-    from mlflow.entities import Param
-
-    client = registry.client
-    tags = {"sweep": name}
-    run_id = client.create_run(registry.experiment(), run_name=name, tags=tags).info.run_id
     values = flat(config.model_dump(mode="json", exclude_defaults=True))
-    client.log_batch(run_id, params=[Param(key, value[:6000]) for key, value in values.items()])
-    return run_id
+    return opened(registry, name, {"sweep": name}, {key: value[:6000] for key, value in values.items()})
 
 
 def end_tracking(registry: Registry, made: Sweep, trials: Sequence[Trial], state: str) -> None:
