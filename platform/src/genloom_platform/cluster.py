@@ -215,8 +215,8 @@ def slots(cpus: float, gpus: float, *, running: bool = False) -> int:
     else:
         per_node = ray._private.state.available_resources_per_node()  # type: ignore[attr-defined]
     free = {node: dict(found) for node, found in per_node.items() if node not in leaving}
-    room = sum(_fitting(found, cpus, gpus) for found in free.values())
-    spare = sum(found.get("CPU", 0) - _fitting(found, cpus, gpus) * cpus for found in free.values())
+    room = sum(fitting(found, cpus, gpus) for found in free.values())
+    spare = sum(found.get("CPU", 0) - fitting(found, cpus, gpus) * cpus for found in free.values())
     return room if spare >= CPUS_FOR_DATA or not room else room - 1
 
 
@@ -224,11 +224,12 @@ def slots_of_a_node(cpus: float, gpus: float) -> int:
     """How many workers the largest node has room for when nothing else runs there; 1 at least."""
     import ray
 
-    rooms = [_fitting(node["Resources"], cpus, gpus) for node in ray.nodes() if node["Alive"]]
+    rooms = [fitting(node["Resources"], cpus, gpus) for node in ray.nodes() if node["Alive"]]
     return max([1, *rooms])
 
 
-def _fitting(found: Mapping[str, float], cpus: float, gpus: float) -> int:
+def fitting(found: Mapping[str, float], cpus: float, gpus: float) -> int:
+    """How many workers, each of which takes so many CPUs and GPUs, some resources are enough for."""
     counts = [found.get(kind, 0) // each for kind, each in (("CPU", cpus), ("GPU", gpus)) if each]
     return int(min(counts, default=0))
 

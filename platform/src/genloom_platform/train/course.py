@@ -15,6 +15,7 @@ from genloom_platform.train.attempt import Watch, attempt
 from genloom_platform.train.checkpoint import Found
 from genloom_platform.train.inbox import Shown, start_inbox
 from genloom_platform.train.progress import Report
+from genloom_platform.train.room import Wish
 from genloom_platform.train.runs import Run
 from genloom_platform.train.saver import patiently
 from genloom_platform.train.worker import Job
@@ -162,23 +163,35 @@ class Course:
         """
         scale, until = self.run.config.scale, time.monotonic() + ROOM_S
         settled = time.monotonic() + (SETTLE_S if self._history[self._begun :] else 0)
-        while True:
-            workers = self._room_for(0) if scale.elastic else scale.most
-            # What the last attempt held is given back one by one.
-            if workers == scale.most or (workers and time.monotonic() > settled):
-                return workers
-            if time.monotonic() > until:
-                raise TrainingError(
-                    f"the cluster had no room for {scale.fewest} workers for {ROOM_S:.0f} s; add nodes, or "
-                    f"lower scale.workers"
-                )
-            time.sleep(ROOM_POLL_S)
+        wish: Wish | None = None
+        try:
+            while True:
+                workers = self._room_for(0) if scale.elastic else scale.most
+                # What the last attempt held is given back one by one.
+                if workers == scale.most or (workers and time.monotonic() > settled):
+                    return workers
+                if wish and wish.has_come():
+                    return self._allowed(wish.workers)
+                if time.monotonic() > until:
+                    raise TrainingError(
+                        f"the cluster had no room for {scale.fewest} workers for {ROOM_S:.0f} s; add nodes, or "
+                        f"lower scale.workers"
+                    )
+                if not workers and not wish and cluster.could_have():
+                    wish = Wish(scale.most, scale.cpus_per_worker, scale.gpus_per_worker)
+                time.sleep(ROOM_POLL_S)
+        finally:
+            if wish:
+                wish.end()
 
     def _room_for(self, running: int) -> int:
-        config = self.run.config
-        scale = config.scale
+        scale = self.run.config.scale
         slots = cluster.slots(scale.cpus_per_worker, scale.gpus_per_worker, running=running > 0)
-        return recovery.workers_for(scale, slots, config.global_batch // config.accumulate)
+        return self._allowed(slots)
+
+    def _allowed(self, slots: int) -> int:
+        config = self.run.config
+        return recovery.workers_for(config.scale, slots, config.global_batch // config.accumulate)
 
     def _room_to_grow(self, running: int) -> int:
         """The same while an attempt runs; less and less often where growing has failed."""
