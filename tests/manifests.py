@@ -62,6 +62,18 @@ def clusters(objects):
             yield thing["spec"][key] if key else thing["spec"]
 
 
+def grows_to(cluster):
+    """What Ray has with all pods of a Ray cluster's spec, by kind, as a head is told it."""
+    head, most = cluster["headGroupSpec"], {"CPU": 0, "GPU": 0}
+    groups = [(1, head), *((group["maxReplicas"], group) for group in cluster["workerGroupSpecs"])]
+    for count, group in groups:
+        limits = group["template"]["spec"]["containers"][0]["resources"]["limits"]
+        told = group["rayStartParams"].get("num-cpus", limits["cpu"])
+        most["CPU"] += count * int(told)
+        most["GPU"] += count * int(limits.get("nvidia.com/gpu", 0))
+    return ",".join(f"{kind}={count}" for kind, count in most.items() if count)
+
+
 def gibibytes(quantity):
     assert quantity.endswith("Gi")
     return int(quantity[:-2])

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import pytest
 import yaml
 from jsonschema import ValidationError
-from manifests import OVERLAYS, ROOT, check, clusters, named, overlay, pods, render
+from manifests import OVERLAYS, ROOT, check, clusters, grows_to, named, overlay, pods, render
 
 from genloom_platform import profiles
 from genloom_platform.serve.application import as_ray_serve
@@ -34,6 +34,14 @@ def endpoints(tmp_path):
     words["generatorOptions"] = {"disableNameSuffixHash": True}
     (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(words))
     return render(tmp_path)
+
+
+@pytest.mark.parametrize("name", OVERLAYS)
+def test_the_head_is_told_what_the_autoscaler_can_bring(name):
+    objects = overlay(name)
+    (cluster, *_) = clusters(objects)
+    told = named(objects, "ConfigMap", "genloom")["data"]["GENLOOM_AUTOSCALES_TO"]
+    assert told == grows_to(cluster)
 
 
 @pytest.mark.parametrize("name", OVERLAYS)

@@ -26,6 +26,18 @@ def test_workers_find_the_store_that_the_command_has(monkeypatch):
     assert cluster.environment()["GENLOOM_STORE"] == "s3://bucket/team"
 
 
+def test_what_an_autoscaler_can_bring_is_what_the_cluster_tells(monkeypatch):
+    monkeypatch.delenv(cluster.AUTOSCALES_TO, raising=False)
+    assert cluster.could_have() == {}
+    monkeypatch.setenv(cluster.AUTOSCALES_TO, "CPU=84, GPU=10")
+    assert cluster.could_have() == {"CPU": 84.0, "GPU": 10.0}
+    monkeypatch.setenv(cluster.AUTOSCALES_TO, "84 CPUs")
+    with pytest.raises(
+        RequestError, match=r"GENLOOM_AUTOSCALES_TO = '84 CPUs': .* as in CPU=84,GPU=10"
+    ):
+        cluster.could_have()
+
+
 HAS = {"CPU": 12.0, "GPU": 2.0}
 
 

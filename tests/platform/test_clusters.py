@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 from answering import answering
-from manifests import check, gibibytes, named, pods, render
+from manifests import check, gibibytes, grows_to, named, pods, render
 from typer.testing import CliRunner
 
 from genloom.errors import ClusterError, RequestError
@@ -134,7 +134,15 @@ def test_a_profiles_workers_are_those_that_the_autoscaler_can_bring(loaded, ray_
         assert (kind["resources"]["CPU"], kind["resources"]["GPU"]) == (worker.cpus, worker.gpus)
         assert kind["max_workers"] == worker.most
         assert ("InstanceMarketOptions" in kind["node_config"]) == worker.spot
-    assert config["available_node_types"][config["head_node_type"]]["resources"]["GPU"] == 0
+    kinds = config["available_node_types"]
+    head = kinds[config["head_node_type"]]
+    assert head["resources"]["GPU"] == 0
+    head["max_workers"] = 1
+    cpus, gpus = (
+        sum(kind["resources"][each] * kind["max_workers"] for kind in kinds.values())
+        for each in ("CPU", "GPU")
+    )
+    assert f" GENLOOM_AUTOSCALES_TO=CPU={cpus},GPU={gpus};" in config["head_start_ray_commands"][-1]
 
 
 def test_the_raycluster_is_what_kuberay_takes_and_the_profile_names(loaded):
@@ -149,6 +157,9 @@ def test_the_raycluster_is_what_kuberay_takes_and_the_profile_names(loaded):
         "namespace": profile.launch.namespace,
     }
     assert cluster["spec"]["authOptions"] == {"mode": "token"}
+    head = cluster["spec"]["headGroupSpec"]["template"]["spec"]["containers"][0]
+    told = {each["name"]: each.get("value") for each in head["env"]}
+    assert told["GENLOOM_AUTOSCALES_TO"] == grows_to(cluster["spec"])
     (group,) = cluster["spec"]["workerGroupSpecs"]
     assert (group["groupName"], group["maxReplicas"]) == ("gpu", profile.workers["gpu"].most)
     (container,) = group["template"]["spec"]["containers"]

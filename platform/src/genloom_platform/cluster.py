@@ -29,6 +29,8 @@ RAY_TRAIN = {
     "RAY_WARN_BLOCKING_GET_INSIDE_ASYNC": "0",
 }
 """For attempts to start and end soon, and for a log that says everything once."""
+AUTOSCALES_TO = "GENLOOM_AUTOSCALES_TO"
+"""The variable that tells what the cluster's autoscaler can bring it to, as in `CPU=84,GPU=10`."""
 IDLE_PER_SLOT = 4
 """Processes for each CPU slot of a cluster on this machine, up to which idle ones are kept."""
 RAYS_OWN = (ConnectionError, RuntimeError, TimeoutError, ValueError)
@@ -189,10 +191,22 @@ def require_node(cpus: float, gpus: float) -> None:
 
 
 def could_have() -> Mapping[str, float]:
-    """What the cluster's autoscaler can bring it to, by kind; nothing where it has none."""
-    import ray
+    """What the cluster's autoscaler can bring it to, by kind; nothing where it has none.
 
-    return ray._private.state.state.get_max_resources_from_cluster_config() or {}  # type: ignore[attr-defined]
+    Ray itself knows only what is there, so whoever sets a cluster up tells it by `AUTOSCALES_TO`.
+
+    Raises:
+        RequestError: What was told is no such thing.
+    """
+    told = os.environ.get(AUTOSCALES_TO, "")
+    try:
+        pairs = [each.split("=") for each in told.split(",") if each.strip()]
+        return {kind.strip(): float(count) for kind, count in pairs}
+    except ValueError:
+        raise RequestError(
+            f"{AUTOSCALES_TO} = {told!r}: it tells what the cluster can grow to, as in CPU=84,GPU=10; mend it "
+            "where the cluster's machines are set up"
+        ) from None
 
 
 def slots(cpus: float, gpus: float, *, running: bool = False) -> int:
