@@ -176,11 +176,8 @@ class Watch(tune.Callback):
     def _end(self, known: Trial, state: str, message: str) -> None:
         place = 1 + sum(trial.ended for trial in self.trials.values())
         known = known.model_copy(update={"state": state, "message": message, "place": place})
-        self._put(known)
-        if self._learner:
-            self._learner.tell(known)
         tracking = self._trackings.pop(known.run, None)
-        if tracking:
+        if tracking:  # written before the trial's record: one that has ended there is not touched again
             status: Any = {
                 "state": state,
                 "step": known.step,
@@ -189,6 +186,9 @@ class Watch(tune.Callback):
             }
             self._journal.write(runs.set_status, self._store, known.run, Status(**status))
             self._journal.write(tracking.end, ENDED[state])
+        self._put(known)
+        if self._learner:
+            self._learner.tell(known)
         self._prune()
 
     def _prune(self) -> None:
