@@ -1,28 +1,40 @@
-"""A server that answers GET by a function of the path."""
+"""Servers of tests, in a thread of this process."""
 
 import threading
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 
+class Answer(BaseHTTPRequestHandler):
+    """Answers a request, and logs nothing."""
+
+    def send(self, status, content):
+        """Answer with bytes."""
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, *words):
+        pass
+
+
 @contextmanager
-def answering(body):
-    """Its URL, while it runs; `body` gives the bytes for a path."""
-
-    class Answer(BaseHTTPRequestHandler):
-        def do_GET(self):
-            content = body(self.path)
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
-
-        def log_message(self, *words):
-            pass
-
-    served = HTTPServer(("127.0.0.1", 0), Answer)
+def serving(handler):
+    """The URL of a server, while it runs, whose requests an `Answer` handles."""
+    served = HTTPServer(("127.0.0.1", 0), handler)
     threading.Thread(target=served.serve_forever, daemon=True).start()
     try:
         yield f"http://127.0.0.1:{served.server_port}"
     finally:
         served.shutdown()
+
+
+def answering(body):
+    """One that answers GET; `body` gives the bytes for a path."""
+
+    class Get(Answer):
+        def do_GET(self):
+            self.send(200, body(self.path))
+
+    return serving(Get)

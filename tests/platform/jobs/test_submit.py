@@ -1,12 +1,10 @@
 """What a submission says and does, against a job server that is scripted."""
 
 import json
-import threading
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 import ray
+from answering import Answer, serving
 from typer.testing import CliRunner
 
 from genloom.errors import ClusterError, RequestError
@@ -50,15 +48,14 @@ class Scripted:
         return 200, {"stopped": True}
 
 
-@contextmanager
-def serving(scripted):
-    """Its URL, while it runs."""
+def answers(scripted):
+    """The server of what is scripted."""
 
-    class Answer(BaseHTTPRequestHandler):
-        def do_GET(self):
+    class Scripts(Answer):
+        def do_GET(self):  # noqa: N802
             self.tell(200, scripted.get(self.path))
 
-        def do_POST(self):
+        def do_POST(self):  # noqa: N802
             content = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             self.tell(*scripted.post(self.path, json.loads(content or b"null")))
 
@@ -66,21 +63,9 @@ def serving(scripted):
             if not status:
                 self.close_connection = True
                 return
-            content = body.encode() if isinstance(body, str) else json.dumps(body).encode()
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
+            self.send(status, (body if isinstance(body, str) else json.dumps(body)).encode())
 
-        def log_message(self, *words):
-            pass
-
-    served = HTTPServer(("127.0.0.1", 0), Answer)
-    threading.Thread(target=served.serve_forever, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{served.server_port}"
-    finally:
-        served.shutdown()
+    return serving(Scripts)
 
 
 @pytest.fixture
@@ -88,7 +73,7 @@ def head(home, monkeypatch):
     monkeypatch.setenv("LAB_OPENS", "t" * 32)
     monkeypatch.setattr(submit.time, "sleep", lambda seconds: None)
     scripted = Scripted()
-    with serving(scripted) as url:
+    with answers(scripted) as url:
         (home / "clusters" / "lab.yaml").write_text(f"address: {url}\ntoken: {{env: LAB_OPENS}}\n")
         yield scripted
 

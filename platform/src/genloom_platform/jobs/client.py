@@ -129,13 +129,7 @@ def _client(profile: Profile, url: str, token: str) -> Any:
         logging.getLogger(name).setLevel(logging.WARNING)  # they tell of every upload
 
     if profile.ca:
-        try:
-            ssl.create_default_context(cafile=profile.ca)
-        except OSError as error:
-            raise RequestError(
-                f"the authority {profile.ca} of the profile {profile.name} cannot be read "
-                f"({error.strerror or error}); give its certificate as PEM: ca: acme-ca.pem"
-            ) from error
+        _require_authority(profile)
 
     class Client(JobSubmissionClient):
         """Ray's client, with a limit to each request."""
@@ -173,14 +167,7 @@ def _client(profile: Profile, url: str, token: str) -> Any:
                     f"{profile.name} its authority, as in ca: acme-ca.pem"
                 ) from error
             except requests.exceptions.RequestException as error:
-                start = (
-                    f"genloom cluster up {profile.name} starts it"
-                    if profile.launch
-                    else "ask who runs it"
-                )
-                raise Unreachable(
-                    f"the cluster {profile.name} does not answer at {url}: {_cause(error)}; is it up? {start}"
-                ) from error
+                raise _silent(profile, url, error) from error
 
         def _upload_py_modules_if_needed(self, runtime_env: dict[str, Any]) -> None:
             """Send wheels as what they are, zips that Ray unpacks, once for each content.
@@ -213,6 +200,24 @@ def _client(profile: Profile, url: str, token: str) -> Any:
             )
 
     return Client()
+
+
+def _require_authority(profile: Profile) -> None:
+    """Raise where the profile's authority is no certificate that can be read."""
+    try:
+        ssl.create_default_context(cafile=profile.ca)
+    except OSError as error:
+        raise RequestError(
+            f"the authority {profile.ca} of the profile {profile.name} cannot be read "
+            f"({error.strerror or error}); give its certificate as PEM: ca: acme-ca.pem"
+        ) from error
+
+
+def _silent(profile: Profile, url: str, error: Exception) -> Unreachable:
+    start = f"genloom cluster up {profile.name} starts it" if profile.launch else "ask who runs it"
+    return Unreachable(
+        f"the cluster {profile.name} does not answer at {url}: {_cause(error)}; is it up? {start}"
+    )
 
 
 def _require_taken(profile: Profile, method: str, url: str, status: int) -> None:
