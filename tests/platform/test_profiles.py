@@ -104,6 +104,13 @@ def test_a_profile_does_not_open_ray(folders, variable):
         profiles.load("lab")
 
 
+def test_a_token_in_a_profile_is_refused_and_not_shown(folders):
+    (folders[0] / "lab.yaml").write_text("environment: {RAY_AUTH_TOKEN: hunter2}")
+    with pytest.raises(InvalidConfig, match="RAY_AUTH_TOKEN") as error:
+        profiles.load("lab")
+    assert "hunter2" not in str(error.value)
+
+
 @pytest.mark.parametrize(("address", "words"), [
     ("https://ray.acme.com:99999", "99999': is no URL .*0-65535.*; give https://host"),
     ("https://ray.acme.com:web", "is no URL"),

@@ -286,7 +286,7 @@ def _apply(profile: Profile, launch: KubeRay) -> None:
     if not token:
         raise ClusterError(
             f"the secret {launch.cluster} of Kubernetes holds no auth_token; give the RayCluster authOptions: "
-            "{mode: token}, and take KubeRay 1.5 or newer"
+            "{mode: token}, and take KubeRay 1.5.1 or newer"
         )
     tokens.replace(path, token)  # another than before, where the cluster was made anew
 

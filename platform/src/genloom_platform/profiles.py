@@ -233,7 +233,8 @@ class Profile(Settings):
                 f"holds a password in {', '.join(found)}, and everyone who may see jobs sees it; name the "
                 "variable in `secrets`, and set it on the cluster's machines"
             )
-        if found := [f"{name}={value}" for name, value in environment.items() if _RAYS_OWN.match(name)]:
+        own = {name: value for name, value in environment.items() if _RAYS_OWN.match(name)}
+        if found := [name if is_secret(name) else f"{name}={value}" for name, value in own.items()]:
             raise ValueError(
                 f"holds {', '.join(found)}, and whether Ray is closed is not said there; leave it out: a cluster "
                 "asks for its token always, and `tls: true` in `launch` encrypts"
