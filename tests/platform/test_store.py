@@ -1,6 +1,8 @@
 """The store, on disk and on a real S3 server."""
 
 import pickle
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -47,6 +49,27 @@ def test_deleting_a_folder_takes_all_of_it_and_nothing_else(store):
     store.delete("never")
     assert store.names("a") == []
     assert store.read("ab") == b"2"
+
+
+def test_others_may_come_and_go_while_a_folder_is_listed_and_cleared(tmp_path):
+    store = Store(tmp_path.as_uri())
+    done = threading.Event()
+
+    def come_and_go():
+        while not done.is_set():
+            store.write("a/b/c", b"1")
+            store.delete("a")
+
+    with ThreadPoolExecutor() as others:
+        other = others.submit(come_and_go)
+        try:
+            for _ in range(3000):
+                assert store.names("a") in ([], ["b"])
+                assert all(name.startswith("b/c") for name in store.sizes("a"))
+                store.remove("a/b/c")
+        finally:
+            done.set()
+        other.result()
 
 
 def test_a_missing_file_is_told_as_such(store):

@@ -33,6 +33,7 @@ import pyarrow.fs as pafs
 from genloom.errors import RequestError, StoreError
 from genloom_platform import objects
 
+_LISTINGS = 10
 DEFAULT_STORE = Path.home() / ".genloom" / "store"
 
 
@@ -190,27 +191,29 @@ class Store:
 
     def names(self, folder: str) -> list[str]:
         """The names of the files and folders in a folder, sorted; none where it is missing."""
-        with self.explained("list", folder):
-            selector = pafs.FileSelector(self.path(folder), allow_not_found=True)
-            found: list[pafs.FileInfo] = self.fs.get_file_info(selector)
-            return sorted(info.base_name for info in found if not info.base_name.endswith(".part"))
+        found = self._listed(folder)
+        return sorted(info.base_name for info in found if not info.base_name.endswith(".part"))
 
     def sizes(self, folder: str) -> dict[str, int]:
         """Bytes of every file below a folder, by its path relative to it; none where it is missing."""
-        with self.explained("list", folder):
-            root = self.path(folder)
-            selector = pafs.FileSelector(root, allow_not_found=True, recursive=True)
-            found: list[pafs.FileInfo] = self.fs.get_file_info(selector)
-            files = [info for info in found if info.type == pafs.FileType.File]
-            return {info.path[len(root) + 1 :]: info.size for info in files}
+        above = len(self.path(folder)) + 1
+        found = self._listed(folder, recursive=True)
+        return {info.path[above:]: info.size for info in found if info.type == pafs.FileType.File}
 
     def modified_at(self, folder: str) -> float | None:
         """When a file below a folder was last written, in seconds since 1970; None where there is none."""
+        found = self._listed(folder, recursive=True)
+        times = [info.mtime_ns for info in found if info.type == pafs.FileType.File]
+        return max(times) / 1e9 if times else None
+
+    def _listed(self, folder: str, recursive: bool = False) -> list[pafs.FileInfo]:
+        selector = pafs.FileSelector(self.path(folder), allow_not_found=True, recursive=recursive)
         with self.explained("list", folder):
-            selector = pafs.FileSelector(self.path(folder), allow_not_found=True, recursive=True)
-            found: list[pafs.FileInfo] = self.fs.get_file_info(selector)
-            times = [info.mtime_ns for info in found if info.type == pafs.FileType.File]
-            return max(times) / 1e9 if times else None
+            for _ in range(_LISTINGS - 1):
+                # Arrow fails where a folder comes or goes while it lists: see again what is there
+                with contextlib.suppress(FileNotFoundError):
+                    return self.fs.get_file_info(selector)  # type: ignore[return-value]
+            return self.fs.get_file_info(selector)  # type: ignore[return-value]
 
     def exists(self, relative: str) -> bool:
         """Whether there is a file of that path."""
@@ -222,16 +225,18 @@ class Store:
         with self.explained("delete", folder):
             if self.folder is None:
                 objects.delete(self.path(folder) + "/")
-            elif self.fs.get_file_info(self.path(folder)).type == pafs.FileType.Directory:
-                self.fs.delete_dir(self.path(folder))
+                return
+            with contextlib.suppress(FileNotFoundError):  # someone else has just deleted it
+                if self.fs.get_file_info(self.path(folder)).type == pafs.FileType.Directory:
+                    self.fs.delete_dir(self.path(folder))
 
     def remove(self, relative: str) -> None:
         """Remove one file; nothing happens where it is missing."""
         with self.explained("delete", relative):
             if self.folder is None:
                 objects.delete(self.path(relative))
-            elif self.fs.get_file_info(self.path(relative)).type == pafs.FileType.File:
-                self.fs.delete_file(self.path(relative))
+            else:
+                Path(self.path(relative)).unlink(missing_ok=True)
 
     def digest(self, relative: str) -> str:
         """The SHA-256 of a file."""
