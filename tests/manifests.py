@@ -63,15 +63,16 @@ def clusters(objects):
 
 
 def grows_to(cluster):
-    """What Ray has with all pods of a Ray cluster's spec, by kind, as a head is told it."""
-    head, most = cluster["headGroupSpec"], {"CPU": 0, "GPU": 0}
-    groups = [(1, head), *((group["maxReplicas"], group) for group in cluster["workerGroupSpecs"])]
+    """What Ray has in each pod of a Ray cluster's spec, the groups in their order and with all of their pods."""
+    groups = [(1, cluster["headGroupSpec"])]
+    groups += [(group["maxReplicas"], group) for group in cluster["workerGroupSpecs"]]
+    found = []
     for count, group in groups:
         limits = group["template"]["spec"]["containers"][0]["resources"]["limits"]
-        told = group["rayStartParams"].get("num-cpus", limits["cpu"])
-        most["CPU"] += count * int(told)
-        most["GPU"] += count * int(limits.get("nvidia.com/gpu", 0))
-    return ",".join(f"{kind}={count}" for kind, count in most.items() if count)
+        cpus = int(group["rayStartParams"].get("num-cpus", limits["cpu"]))
+        each = {"CPU": cpus, "GPU": int(limits.get("nvidia.com/gpu", 0))}
+        found += [{kind: number for kind, number in each.items() if number}] * count
+    return [each for each in found if each]
 
 
 def gibibytes(quantity):

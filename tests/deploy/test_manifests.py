@@ -13,7 +13,7 @@ import yaml
 from jsonschema import ValidationError
 from manifests import OVERLAYS, ROOT, check, clusters, grows_to, named, overlay, pods, render
 
-from genloom_platform import profiles
+from genloom_platform import autoscaling, profiles
 from genloom_platform.serve.application import as_ray_serve
 from genloom_platform.serve.wanted import checked
 
@@ -41,7 +41,7 @@ def test_the_head_is_told_what_the_autoscaler_can_bring(name):
     objects = overlay(name)
     (cluster, *_) = clusters(objects)
     told = named(objects, "ConfigMap", "genloom")["data"]["GENLOOM_AUTOSCALES_TO"]
-    assert told == grows_to(cluster)
+    assert autoscaling.of(told) == grows_to(cluster)
 
 
 @pytest.mark.parametrize("name", OVERLAYS)

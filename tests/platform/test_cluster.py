@@ -3,7 +3,7 @@
 import pytest
 
 from genloom.errors import RequestError
-from genloom_platform import cluster
+from genloom_platform import autoscaling, cluster
 
 
 @pytest.fixture
@@ -24,18 +24,6 @@ def test_a_cluster_on_a_machine_without_gpu_trains_on_cpus(monkeypatch, no_gpu):
 def test_workers_find_the_store_that_the_command_has(monkeypatch):
     monkeypatch.setenv("GENLOOM_STORE", "s3://bucket/team")
     assert cluster.environment()["GENLOOM_STORE"] == "s3://bucket/team"
-
-
-def test_what_an_autoscaler_can_bring_is_what_the_cluster_tells(monkeypatch):
-    monkeypatch.delenv(cluster.AUTOSCALES_TO, raising=False)
-    assert cluster.could_have() == {}
-    monkeypatch.setenv(cluster.AUTOSCALES_TO, "CPU=84, GPU=10")
-    assert cluster.could_have() == {"CPU": 84.0, "GPU": 10.0}
-    monkeypatch.setenv(cluster.AUTOSCALES_TO, "84 CPUs")
-    with pytest.raises(
-        RequestError, match=r"GENLOOM_AUTOSCALES_TO = '84 CPUs': .* as in CPU=84,GPU=10"
-    ):
-        cluster.could_have()
 
 
 HAS = {"CPU": 12.0, "GPU": 2.0}
@@ -73,3 +61,18 @@ def test_a_worker_that_no_machine_has_room_for_is_refused(ray_cluster):
         cluster.require_node(1, 1)
     with pytest.raises(RequestError, match="asks for 9999 CPUs"):
         cluster.require_node(9999, 0)
+
+
+def test_a_worker_may_wait_for_a_machine_that_an_autoscaler_can_bring(ray_cluster, monkeypatch):
+    monkeypatch.setenv(autoscaling.VARIABLE, "CPU=4+10*CPU=8,GPU=1")
+    cluster.require_node(8, 1)
+    with pytest.raises(RequestError, match=r"asks for 1 CPUs and 2 GPUs on one .* and 1 GPUs; lower"):
+        cluster.require_node(1, 2)
+
+
+def test_workers_leave_a_cpu_for_their_data():
+    machines = [{"CPU": 4.0}, {"CPU": 8.0, "GPU": 1.0}, {"CPU": 8.0, "GPU": 1.0}]
+    assert cluster.room(machines, 8, 1) == 2
+    assert cluster.room(machines[1:], 8, 1) == 1
+    assert cluster.room(machines, 5, 0) == 2
+    assert cluster.room(machines, 9, 0) == 0

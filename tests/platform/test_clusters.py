@@ -14,7 +14,7 @@ from manifests import check, gibibytes, grows_to, named, pods, render
 from typer.testing import CliRunner
 
 from genloom.errors import ClusterError, RequestError
-from genloom_platform import certificates, launchers, profiles, tokens
+from genloom_platform import autoscaling, certificates, launchers, profiles, tokens
 from genloom_platform.cli.app import app
 from genloom_platform.jobs.reach import free_port
 from genloom_platform.profiles import KubeRay, Machine, RayUp
@@ -138,11 +138,11 @@ def test_a_profiles_workers_are_those_that_the_autoscaler_can_bring(loaded, ray_
     head = kinds[config["head_node_type"]]
     assert head["resources"]["GPU"] == 0
     head["max_workers"] = 1
-    cpus, gpus = (
-        sum(kind["resources"][each] * kind["max_workers"] for kind in kinds.values())
-        for each in ("CPU", "GPU")
-    )
-    assert f" GENLOOM_AUTOSCALES_TO=CPU={cpus},GPU={gpus};" in config["head_start_ray_commands"][-1]
+    told = re.search(rf" {autoscaling.VARIABLE}=(\S+);", config["head_start_ray_commands"][-1])
+    machines = [{"GPU": 0, **each} for each in autoscaling.of(told[1])]
+    assert machines == [
+        each["resources"] for each in kinds.values() for _ in range(each["max_workers"])
+    ]
 
 
 def test_the_raycluster_is_what_kuberay_takes_and_the_profile_names(loaded):
@@ -159,7 +159,7 @@ def test_the_raycluster_is_what_kuberay_takes_and_the_profile_names(loaded):
     assert cluster["spec"]["authOptions"] == {"mode": "token"}
     head = cluster["spec"]["headGroupSpec"]["template"]["spec"]["containers"][0]
     told = {each["name"]: each.get("value") for each in head["env"]}
-    assert told["GENLOOM_AUTOSCALES_TO"] == grows_to(cluster["spec"])
+    assert autoscaling.of(told[autoscaling.VARIABLE]) == grows_to(cluster["spec"])
     (group,) = cluster["spec"]["workerGroupSpecs"]
     assert (group["groupName"], group["maxReplicas"]) == ("gpu", profile.workers["gpu"].most)
     (container,) = group["template"]["spec"]["containers"]

@@ -7,12 +7,12 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from genloom.errors import GenloomError, RequestError
-from genloom_platform import tokens
+from genloom_platform import autoscaling, tokens
 from genloom_platform.environment import holding
 from genloom_platform.jobs import origin
 
@@ -29,8 +29,6 @@ RAY_TRAIN = {
     "RAY_WARN_BLOCKING_GET_INSIDE_ASYNC": "0",
 }
 """For attempts to start and end soon, and for a log that says everything once."""
-AUTOSCALES_TO = "GENLOOM_AUTOSCALES_TO"
-"""The variable that tells what the cluster's autoscaler can bring it to, as in `CPU=84,GPU=10`."""
 IDLE_PER_SLOT = 4
 """Processes for each CPU slot of a cluster on this machine, up to which idle ones are kept."""
 RAYS_OWN = (ConnectionError, RuntimeError, TimeoutError, ValueError)
@@ -140,8 +138,8 @@ def require(cpus: float, gpus: float, patience_s: float | None = None) -> None:
 def _require(cpus: float, gpus: float) -> None:
     import ray
 
-    fault = lacking(cpus + CPUS_FOR_DATA, gpus, ray.cluster_resources(), could_have())
-    if fault:
+    most = autoscaling.total(autoscaling.machines())
+    if fault := lacking(cpus + CPUS_FOR_DATA, gpus, ray.cluster_resources(), most):
         raise RequestError(fault)
 
 
@@ -174,11 +172,7 @@ def lacking(cpus: float, gpus: float, total: Mapping[str, float], most: Mapping[
 
 def require_node(cpus: float, gpus: float) -> None:
     """Raise RequestError where no machine that the cluster has, or could have, has room for one such worker."""
-    import ray
-
-    config = ray._private.state.state.get_cluster_config()  # type: ignore[attr-defined]
-    could_come = [dict(each.resources) for each in config.node_group_configs] if config else []
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]] + could_come
+    nodes = _nodes()
     if any(each.get("CPU", 0) >= cpus and each.get("GPU", 0) >= gpus for each in nodes):
         return
     most = " and ".join(
@@ -188,25 +182,6 @@ def require_node(cpus: float, gpus: float) -> None:
         f"a worker asks for {cpus:g} CPUs and {gpus:g} GPUs on one machine, and the cluster neither has nor can "
         f"get such a one: the most of a machine are {most}; lower scale.cpus_per_worker or scale.gpus_per_worker"
     )
-
-
-def could_have() -> Mapping[str, float]:
-    """What the cluster's autoscaler can bring it to, by kind; nothing where it has none.
-
-    Ray itself knows only what is there, so whoever sets a cluster up tells it by `AUTOSCALES_TO`.
-
-    Raises:
-        RequestError: What was told is no such thing.
-    """
-    told = os.environ.get(AUTOSCALES_TO, "")
-    try:
-        pairs = [each.split("=") for each in told.split(",") if each.strip()]
-        return {kind.strip(): float(count) for kind, count in pairs}
-    except ValueError:
-        raise RequestError(
-            f"{AUTOSCALES_TO} = {told!r}: it tells what the cluster can grow to, as in CPU=84,GPU=10; mend it "
-            "where the cluster's machines are set up"
-        ) from None
 
 
 def slots(cpus: float, gpus: float, *, running: bool = False) -> int:
@@ -228,18 +203,26 @@ def slots(cpus: float, gpus: float, *, running: bool = False) -> int:
         per_node = {node["NodeID"]: node["Resources"] for node in ray.nodes() if node["Alive"]}
     else:
         per_node = ray._private.state.available_resources_per_node()  # type: ignore[attr-defined]
-    free = {node: dict(found) for node, found in per_node.items() if node not in leaving}
-    room = sum(fitting(found, cpus, gpus) for found in free.values())
-    spare = sum(found.get("CPU", 0) - fitting(found, cpus, gpus) * cpus for found in free.values())
-    return room if spare >= CPUS_FOR_DATA or not room else room - 1
+    return room([found for node, found in per_node.items() if node not in leaving], cpus, gpus)
+
+
+def room(machines: Sequence[Mapping[str, float]], cpus: float, gpus: float) -> int:
+    """How many workers have room on machines, each of which takes so much of one, with a CPU for their data."""
+    workers = sum(fitting(each, cpus, gpus) for each in machines)
+    spare = sum(each.get("CPU", 0) for each in machines) - workers * cpus
+    return workers if spare >= CPUS_FOR_DATA or not workers else workers - 1
 
 
 def slots_of_a_node(cpus: float, gpus: float) -> int:
     """How many workers the largest node has room for when nothing else runs there; 1 at least."""
+    return max([1, *(fitting(each, cpus, gpus) for each in _nodes())])
+
+
+def _nodes() -> list[Mapping[str, float]]:
+    """What each node has that the cluster has, or that its autoscaler can bring."""
     import ray
 
-    rooms = [fitting(node["Resources"], cpus, gpus) for node in ray.nodes() if node["Alive"]]
-    return max([1, *rooms])
+    return [*(node["Resources"] for node in ray.nodes() if node["Alive"]), *autoscaling.machines()]
 
 
 def fitting(found: Mapping[str, float], cpus: float, gpus: float) -> int:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from genloom_platform.cluster import AUTOSCALES_TO
+from genloom_platform import autoscaling
 from genloom_platform.jobs.reach import free_port
 from genloom_platform.store import Store
 from genloom_platform.train import runs
@@ -56,7 +56,7 @@ def grown(genloom_command):
         assert time.monotonic() < until, (folder / "log").read_text()
         time.sleep(0.5)
     yield lambda *words, store: genloom_command(
-        *words, store=store, RAY_ADDRESS=address, **{AUTOSCALES_TO: "CPU=7"}
+        *words, store=store, RAY_ADDRESS=address, **{autoscaling.VARIABLE: "CPU=1+2*CPU=3"}
     )
     head.send_signal(signal.SIGTERM)
     head.wait(60)
@@ -68,8 +68,10 @@ def grown(genloom_command):
 def test_a_run_waits_for_the_machines_that_it_asks_for(grown, digits_store, tmp_path, workers):
     store = Store((tmp_path / "store").as_uri())
     shutil.copytree(digits_store.url[7:], store.url[7:])
-    words = ("steps=4", "global_batch=24", "evaluate=false", "--data", "digits", "--name", "grown")
-    done = grown("train", "image-vae", f"scale.workers={workers}", *words, store=store.url)
+    config = ("steps=4", "global_batch=24", "evaluate=false")
+    scale = (f"scale.workers={workers}", "scale.cpus_per_worker=2")  # the machine that is there has one
+    words = ("train", "image-vae", *config, *scale, "--data", "digits", "--name", "grown")
+    done = grown(*words, store=store.url)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "is registered" in done.stdout
     assert runs.status(store, "grown").state == "finished"

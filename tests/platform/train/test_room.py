@@ -5,7 +5,7 @@ import time
 import pytest
 from ray.util import placement_group_table
 
-from genloom_platform import cluster
+from genloom_platform import autoscaling
 from genloom_platform.train.room import Wish
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
@@ -22,7 +22,7 @@ def told(wish):
 
 
 def test_a_wish_waits_until_there_is_room_and_holds_nothing_after_its_end(monkeypatch):
-    monkeypatch.setattr(cluster, "could_have", lambda: {"CPU": 400.0})
+    monkeypatch.setenv(autoscaling.VARIABLE, "4*CPU=100")
     wish = Wish(3, 100, 0)
     assert (wish.workers, wish.has_come()) == (3, False)
     assert told(wish) == ("PENDING", [{"CPU": 1.0}, *[{"CPU": 100.0}] * 3])
@@ -31,14 +31,14 @@ def test_a_wish_waits_until_there_is_room_and_holds_nothing_after_its_end(monkey
 
 
 def test_no_more_is_wished_than_an_autoscaler_can_bring(monkeypatch):
-    monkeypatch.setattr(cluster, "could_have", lambda: {"CPU": 9.0, "GPU": 2.0})
+    monkeypatch.setenv(autoscaling.VARIABLE, "CPU=1+2*CPU=4,GPU=1")
     wish = Wish(8, 4, 1)
     assert wish.workers == 2
     wish.end()
 
 
 def test_what_there_is_comes(monkeypatch):
-    monkeypatch.setattr(cluster, "could_have", lambda: {"CPU": 4.0})
+    monkeypatch.setenv(autoscaling.VARIABLE, "CPU=4")
     wish = Wish(2, 1, 0)
     until = time.monotonic() + 20
     while not wish.has_come():

@@ -3,10 +3,9 @@
 from collections.abc import Mapping, Sequence
 
 from genloom.errors import RequestError
-from genloom_platform import cluster
+from genloom_platform import autoscaling
+from genloom_platform.autoscaling import Resources
 from genloom_platform.serve.wanted import Room, Wanted
-
-Resources = Mapping[str, float]
 
 
 def check(asked: Wanted) -> None:
@@ -14,7 +13,7 @@ def check(asked: Wanted) -> None:
     import ray
 
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    if fault := lacking(rooms(asked), nodes, cluster.could_have()):
+    if fault := lacking(rooms(asked), [*nodes, *autoscaling.machines()]):
         raise RequestError(fault)
 
 
@@ -25,18 +24,17 @@ def rooms(asked: Wanted) -> dict[str, Room]:
     return found
 
 
-def lacking(rooms: Mapping[str, Room], nodes: Sequence[Resources], most: Resources) -> str | None:
+def lacking(rooms: Mapping[str, Room], nodes: Sequence[Resources]) -> str | None:
     """What is wrong, in words; None where each replica has a node that can hold it.
 
     Args:
         rooms: What a replica takes, by whose it is.
-        nodes: What each node has.
-        most: What an autoscaler can bring the cluster to; of its nodes nothing is known before they are there.
+        nodes: What each node has that the cluster has or can have.
     """
     for whose, room in rooms.items():
         wanted = {"CPU": room.cpus, "GPU": room.gpus, **room.resources}
         wanted = {kind: number for kind, number in wanted.items() if number}
-        if any(_holds(node, wanted) for node in nodes) or _holds(most, wanted):
+        if any(_holds(node, wanted) for node in nodes):
             continue
         takes = ", ".join(f"{number:g} {kind}" for kind, number in wanted.items())
         largest = {kind: max((node.get(kind, 0) for node in nodes), default=0) for kind in wanted}

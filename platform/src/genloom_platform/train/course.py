@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from genloom.errors import GenloomError, StoreError, TrainingError
-from genloom_platform import cluster
+from genloom_platform import autoscaling, cluster
 from genloom_platform.observe.metrics import Metrics
 from genloom_platform.observe.tracking import Tracking
 from genloom_platform.store import Store
@@ -177,7 +177,7 @@ class Course:
                         f"the cluster had no room for {scale.fewest} workers for {ROOM_S:.0f} s; add nodes, or "
                         f"lower scale.workers"
                     )
-                if not workers and not wish and cluster.could_have():
+                if not workers and not wish and autoscaling.machines():
                     wish = Wish(scale.most, scale.cpus_per_worker, scale.gpus_per_worker)
                 time.sleep(ROOM_POLL_S)
         finally:

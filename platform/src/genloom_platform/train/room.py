@@ -1,6 +1,6 @@
 """Asking a cluster's autoscaler for room."""
 
-from genloom_platform import cluster
+from genloom_platform import autoscaling, cluster
 
 
 class Wish:
@@ -21,9 +21,8 @@ class Wish:
         """
         from ray.util import placement_group
 
-        most = dict(cluster.could_have())
-        most["CPU"] = most.get("CPU", 0) - cluster.CPUS_FOR_DATA
-        self.workers = min(workers, max(1, cluster.fitting(most, cpus, gpus)))
+        most = cluster.room(autoscaling.machines(), cpus, gpus)
+        self.workers = min(workers, max(1, most))
         each = {kind: count for kind, count in (("CPU", cpus), ("GPU", gpus)) if count}
         self._group = placement_group([{"CPU": cluster.CPUS_FOR_DATA}, *[each] * self.workers])
 

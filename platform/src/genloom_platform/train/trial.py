@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from genloom.data import Facts
-from genloom_platform import cluster
+from genloom_platform import autoscaling, cluster
 from genloom_platform.config import RunConfig
 from genloom_platform.models.start import Start
 from genloom_platform.train import failures
@@ -126,7 +126,9 @@ def try_out(
     done, _ = ray.wait([task], timeout=PLACE_S + LIMIT_S)
     if not done:
         ray.cancel(task, force=True)
-        message = f"the cluster had no room for a worker for {PLACE_S:.0f} s"
+        message = f"the cluster had no room for a worker within {PLACE_S + LIMIT_S:.0f} s"
+        if autoscaling.machines():
+            message += "; its autoscaler was asked for a machine: look again when that has come"
         return Trial(ending="no place", message=message)
     try:
         return ray.get(task)
