@@ -1,11 +1,13 @@
-"""Room that an autoscaler is asked for."""
+"""Room that is waited for, and that an autoscaler is asked for."""
 
 import time
 
 import pytest
-from ray.util import placement_group_table
+from ray.util import placement_group, placement_group_table, remove_placement_group
 
 from genloom_platform import autoscaling
+from genloom_platform.config import read_values, resolve
+from genloom_platform.train import launch, room, runs
 from genloom_platform.train.room import Wish
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
@@ -44,3 +46,43 @@ def test_what_there_is_comes(monkeypatch):
     while not wish.has_come():
         assert time.monotonic() < until
     wish.end()
+
+
+@pytest.fixture
+def crowded():
+    """The cluster, where others hold all CPUs but one."""
+    import ray
+
+    group = placement_group([{"CPU": ray.cluster_resources()["CPU"] - 1}])
+    assert group.wait(30)
+    yield
+    remove_placement_group(group)
+
+
+@pytest.mark.parametrize("workers", ["2", "[2,3]"], ids=["fixed", "range"])
+def test_a_run_says_that_it_waits_for_room_and_ends_at_once_where_it_is_asked_to(
+    digits_store, crowded, monkeypatch, workers
+):
+    monkeypatch.setattr(room, "TOLD_S", 1)
+    words = [f"scale.workers={workers}", "data=digits", "steps=4", "global_batch=24", "evaluate=false"]
+    name, told = f"crowded-{len(workers)}", []
+
+    def on_event(event):
+        told.append((time.monotonic(), event))
+        runs.ask_to_stop(digits_store, name)
+
+    config = resolve(read_values("example-slow", words), digits_store)
+    done = launch.train(digits_store, config, name=name, on_event=on_event)
+    (began, said), *_ = told
+    assert time.monotonic() - began < 20
+    assert (
+        said
+        == "the cluster has no room for 2 workers of 1 CPU each now; the run waits for others to end"
+    )
+    assert (done.status.state, done.model) == ("stopped", None)
+    assert (runs.status(digits_store, name).state, runs.status(digits_store, name).step) == (
+        "stopped",
+        0,
+    )
+    (attempt,) = runs.history(digits_store, name)
+    assert (attempt.ending, attempt.message) == ("stopped", "stopped on request")

@@ -6,7 +6,7 @@ from typing import Any
 from ray import tune
 
 from genloom.errors import RequestError
-from genloom_platform import cluster
+from genloom_platform import autoscaling, cluster
 from genloom_platform.config import Scale
 from genloom_platform.sweep import schedulers
 from genloom_platform.sweep.plan import Plan
@@ -73,10 +73,15 @@ def _cpus(scale: Scale) -> float:
 
 
 def _room(plan: Plan) -> int:
-    scale = plan.base.scale
+    """How many trials have room at a time, on the nodes that there are or on those that may come."""
+    scale, more = plan.base.scale, autoscaling.machines()
     if runs_alone(plan.base):
-        return sum(int(found.get("CPU", 0) // scale.cpus_per_worker) for found in _nodes())
-    return cluster.slots(scale.cpus_per_worker, scale.gpus_per_worker) // scale.most
+        return max(
+            sum(cluster.fitting(node, scale.cpus_per_worker, 0) for node in nodes)
+            for nodes in (_nodes(), more)
+        )
+    now = cluster.slots(scale.cpus_per_worker, scale.gpus_per_worker)
+    return max(now, cluster.room(more, scale.cpus_per_worker, scale.gpus_per_worker)) // scale.most
 
 
 def _memory() -> list[float]:

@@ -163,7 +163,8 @@ class SweepConfig(Settings):
     """Steps between two looks at a trial: it is saved, validated and judged. A twentieth of the run where none
     is given."""
     concurrent: int | None = Field(default=None, ge=1)
-    """Trials at the same time, at most; as many as the cluster has room for where none is given."""
+    """Trials at the same time, at most. Where none is given, as many as the cluster has room for, or as its
+    autoscaler can bring room for."""
     best: int = Field(default=1, ge=1)
     """How many of the best are evaluated in full and registered; only trials that trained in full are."""
     retries: int = Field(default=1, ge=0)

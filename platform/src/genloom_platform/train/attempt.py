@@ -25,6 +25,7 @@ from genloom_platform.train.failures import DamagedCheckpoint, NonFiniteLoss
 from genloom_platform.train.inbox import News, Place, Shown
 from genloom_platform.train.progress import Report
 from genloom_platform.train.recovery import RETRIED, Attempt, Ending
+from genloom_platform.train.room import Notice
 from genloom_platform.train.worker import Job, work
 
 POLL_S = 0.2
@@ -84,6 +85,8 @@ class _Attempt:
         self._ended_at: int | None = None
         self._looked_at = self._resized_at = time.monotonic()
         self._placed_at = self._killed_at = 0.0
+        self._unplaced = False
+        self._notice = Notice(watch.on_event)
         self._name = f"genloom-{job.run}-{job.attempt}-{job.mark}"
 
     def run(self) -> tuple[Attempt, BaseException | None]:
@@ -184,8 +187,13 @@ class _Attempt:
                 self._ask("resized", f"there is room for {room} workers")
 
     def _ask(self, ending: Ending, message: str) -> None:
+        from genloom_platform.train import controller
+
         self._wish = Wish(ending, message)
         self._job.inbox.stop.remote()
+        if ending == "stopped" and not self._placed_at and not controller.placed(self._name):
+            self._unplaced = True  # no worker is there who would save
+            self._end()
 
     def _end_hung(self, news: News) -> None:
         """Kill a worker that hangs; Ray Train then ends the others."""
@@ -199,6 +207,8 @@ class _Attempt:
             return
         if not self._placed_at and controller.placed(self._name):
             self._placed_at = now
+        elif not self._placed_at:
+            self._notice.waits(self._job.workers, self._job.config.scale)
         since_s = now - self._placed_at if self._placed_at else 0
         silent = recovery.never_heard(news.places, self._job.workers, since_s, settings)
         ranks = recovery.hung(news.signs, self._step_s, settings)
@@ -243,6 +253,8 @@ class _Attempt:
             ending, message, error = "worker hung", self._killed, self._failure
         else:
             ending, message, error = explain(self._failure, self._places)
+        if self._wish and self._unplaced:
+            return "stopped", self._wish.message, None
         if self._wish and self._wish.ending == "stopped" and ending in RETRIED:
             return "stopped", f"{self._wish.message}; before it had saved, {message}", None
         if ending == "out of memory":

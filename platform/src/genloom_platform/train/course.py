@@ -15,13 +15,13 @@ from genloom_platform.train.attempt import Watch, attempt
 from genloom_platform.train.checkpoint import Found
 from genloom_platform.train.inbox import Shown, start_inbox
 from genloom_platform.train.progress import Report
-from genloom_platform.train.room import Wish
+from genloom_platform.train.room import Notice, Wish
 from genloom_platform.train.runs import Run
 from genloom_platform.train.saver import patiently
 from genloom_platform.train.worker import Job
 
 ROOM_S = 600.0
-"""How long a run waits for the fewest workers that it may train with."""
+"""How long a run waits for the fewest workers that it may train with, where no autoscaler brings machines."""
 ROOM_POLL_S = 1.0
 RESIZE_AGAIN_S = 60.0
 SETTLE_S = 10.0
@@ -163,7 +163,7 @@ class Course:
         """
         scale, until = self.run.config.scale, time.monotonic() + ROOM_S
         settled = time.monotonic() + (SETTLE_S if self._history[self._begun :] else 0)
-        wish: Wish | None = None
+        notice, wish = Notice(self._on_event), None
         try:
             while True:
                 workers = self._room_for(0) if scale.elastic else scale.most
@@ -172,13 +172,17 @@ class Course:
                     return workers
                 if wish and wish.has_come():
                     return self._allowed(wish.workers)
-                if time.monotonic() > until:
+                if self._asked_to_stop():
+                    return scale.fewest  # the attempt will hear of it too, and end before it begins
+                if not workers:
+                    notice.waits(scale.fewest, scale)
+                    if not wish and autoscaling.machines():
+                        wish = Wish(scale.most, scale.cpus_per_worker, scale.gpus_per_worker)
+                if not wish and time.monotonic() > until:
                     raise TrainingError(
                         f"the cluster had no room for {scale.fewest} workers for {ROOM_S:.0f} s; add nodes, or "
                         f"lower scale.workers"
                     )
-                if not workers and not wish and autoscaling.machines():
-                    wish = Wish(scale.most, scale.cpus_per_worker, scale.gpus_per_worker)
                 time.sleep(ROOM_POLL_S)
         finally:
             if wish:

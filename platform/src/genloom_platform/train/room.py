@@ -1,6 +1,36 @@
-"""Asking a cluster's autoscaler for room."""
+"""Room for a run's workers: that they wait for it, and asking a cluster's autoscaler for it."""
+
+import math
+import time
+from collections.abc import Callable
 
 from genloom_platform import autoscaling, cluster
+from genloom_platform.config import Scale
+
+TOLD_S = 10.0
+"""How long workers wait before it is told."""
+
+
+class Notice:
+    """Tells once, and not at once, that workers wait for room.
+
+    Args:
+        on_event: Called with the sentence.
+    """
+
+    def __init__(self, on_event: Callable[[str], None]) -> None:
+        self._on_event, self._due = on_event, time.monotonic() + TOLD_S
+
+    def waits(self, workers: int, scale: Scale) -> None:
+        """So many workers wait still."""
+        if time.monotonic() < self._due:
+            return
+        self._due = math.inf
+        each = f"{scale.cpus_per_worker:g} CPU"
+        each += f" and {scale.gpus_per_worker:g} GPU" if scale.gpus_per_worker else ""
+        count = f"{workers} workers of {each} each" if workers > 1 else f"a worker of {each}"
+        whom = "machines that the autoscaler brings" if autoscaling.machines() else "others to end"
+        self._on_event(f"the cluster has no room for {count} now; the run waits for {whom}")
 
 
 class Wish:
