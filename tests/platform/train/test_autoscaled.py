@@ -17,6 +17,9 @@ from genloom_platform.store import Store
 from genloom_platform.train import runs
 
 pytestmark = pytest.mark.chaos
+# The machines share an address, so that the autoscaler must tell them by their ids; nothing is set up on them.
+PROVIDER = {"type": "fake_multinode", "use_node_id_as_ip": True, "disable_node_updaters": True,
+            "disable_launch_config_check": True}  # fmt: skip
 MACHINE = {"resources": {"CPU": 3}, "node_config": {}, "min_workers": 0, "max_workers": 2}
 NOTHING = ("head_setup_commands", "head_start_ray_commands", "initialization_commands", "rsync_exclude",
            "rsync_filter", "setup_commands", "worker_setup_commands", "worker_start_ray_commands",
@@ -24,12 +27,12 @@ NOTHING = ("head_setup_commands", "head_start_ray_commands", "initialization_com
 
 
 def config(address):
-    """A file of `ray up` whose machines are processes of this one."""
-    head = {"resources": {"CPU": 1}, "node_config": {}, "max_workers": 0}
+    """A file of `ray up` whose machines are processes of this one, and whose provider names the head's kind."""
+    kind, head = "ray.head.default", {"resources": {"CPU": 1}, "node_config": {}, "max_workers": 0}
     return {
-        "cluster_name": "here", "max_workers": 4, "head_node_type": "head",
-        "provider": {"type": "fake_multinode", "gcs_address": address},
-        "available_node_types": {"head": head, "machine": MACHINE},
+        "cluster_name": "here", "max_workers": 4, "head_node_type": kind,
+        "provider": PROVIDER | {"gcs_address": address},
+        "available_node_types": {kind: head, "machine": MACHINE},
         "upscaling_speed": 1.0, "idle_timeout_minutes": 5, "auth": {}, "docker": {}, "file_mounts": {},
         "file_mounts_sync_continuously": False, **{name: [] for name in NOTHING},
     }  # fmt: skip

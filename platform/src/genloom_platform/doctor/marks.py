@@ -4,7 +4,7 @@ import os
 import secrets
 import socket
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -67,6 +67,7 @@ def others_look(store: Store) -> Generator[None]:
         StoreError: On leaving, one cannot use it.
     """
     import ray
+    from ray.exceptions import RayError
 
     own = ray.get_runtime_context().get_node_id()
     places = {
@@ -85,7 +86,10 @@ def others_look(store: Store) -> Generator[None]:
     finally:
         done, _ = ray.wait(list(asked), num_returns=len(asked), timeout=LOOK_S)
         clear(store, folder)
-    found: dict[str, Finding] = {asked[each]: ray.get(each) for each in done}
+    found: dict[str, Finding] = {}
+    for each in done:
+        with suppress(RayError):  # that machine has gone meanwhile: nothing of the run will be there
+            found[asked[each]] = ray.get(each)
     wrong = {where: each for where, each in found.items() if not each.well}
     if wrong:
         first = next(iter(wrong.values()))
