@@ -30,11 +30,16 @@ def serving(handler):
         served.shutdown()
 
 
-def answering(body):
-    """One that answers GET; `body` gives the bytes for a path."""
+def getting(body, status=200):
+    """What answers GET; `body` gives the bytes for a path."""
 
     class Get(Answer):
         def do_GET(self):
-            self.send(200, body(self.path))
+            self.send(status, body(self.path))
 
-    return serving(Get)
+    return Get
+
+
+def answering(body):
+    """A server that answers GET; `body` gives the bytes for a path."""
+    return serving(getting(body))

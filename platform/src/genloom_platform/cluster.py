@@ -172,11 +172,11 @@ def lacking(cpus: float, gpus: float, total: Mapping[str, float], most: Mapping[
 
 def require_node(cpus: float, gpus: float) -> None:
     """Raise RequestError where no machine that the cluster has, or could have, has room for one such worker."""
-    nodes = _nodes()
-    if any(each.get("CPU", 0) >= cpus and each.get("GPU", 0) >= gpus for each in nodes):
+    found = nodes()
+    if any(each.get("CPU", 0) >= cpus and each.get("GPU", 0) >= gpus for each in found):
         return
     most = " and ".join(
-        f"{max(each.get(kind, 0) for each in nodes):g} {kind}s" for kind in ("CPU", "GPU")
+        f"{max(each.get(kind, 0) for each in found):g} {kind}s" for kind in ("CPU", "GPU")
     )
     raise RequestError(
         f"a worker asks for {cpus:g} CPUs and {gpus:g} GPUs on one machine, and the cluster neither has nor can "
@@ -215,10 +215,10 @@ def room(machines: Sequence[Mapping[str, float]], cpus: float, gpus: float) -> i
 
 def slots_of_a_node(cpus: float, gpus: float) -> int:
     """How many workers the largest node has room for when nothing else runs there; 1 at least."""
-    return max([1, *(fitting(each, cpus, gpus) for each in _nodes())])
+    return max([1, *(fitting(each, cpus, gpus) for each in nodes())])
 
 
-def _nodes() -> list[Mapping[str, float]]:
+def nodes() -> list[Mapping[str, float]]:
     """What each node has that the cluster has, or that its autoscaler can bring."""
     import ray
 

@@ -8,9 +8,10 @@ import subprocess
 import sys
 import threading
 import time
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import HTTPServer
 
 import pytest
+from answering import getting
 
 from genloom_platform import certificates
 from genloom_platform.doctor import gpus, machine, marks, nodes, packages, ports
@@ -195,17 +196,7 @@ class Server(HTTPServer):
     """A server that answers everyone alike."""
 
     def __init__(self, status, body=b""):
-        class Answer(BaseHTTPRequestHandler):
-            def do_GET(self):
-                self.send_response(status)
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, *words):
-                pass
-
-        super().__init__(("127.0.0.1", 0), Answer)
+        super().__init__(("127.0.0.1", 0), getting(lambda path: body, status))
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
     @property

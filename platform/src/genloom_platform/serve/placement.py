@@ -3,17 +3,14 @@
 from collections.abc import Mapping, Sequence
 
 from genloom.errors import RequestError
-from genloom_platform import autoscaling
+from genloom_platform import cluster
 from genloom_platform.autoscaling import Resources
 from genloom_platform.serve.wanted import Room, Wanted
 
 
 def check(asked: Wanted) -> None:
-    """Raise RequestError where no node of this process's cluster can hold a replica of what is wanted."""
-    import ray
-
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    if fault := lacking(rooms(asked), [*nodes, *autoscaling.machines()]):
+    """Raise RequestError where no node that the cluster has or can have holds a replica of what is wanted."""
+    if fault := lacking(rooms(asked), cluster.nodes()):
         raise RequestError(fault)
 
 
