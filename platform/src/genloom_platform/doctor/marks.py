@@ -4,7 +4,7 @@ import os
 import secrets
 import socket
 from collections.abc import Generator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -67,7 +67,7 @@ def others_look(store: Store) -> Generator[None]:
         StoreError: On leaving, one cannot use it.
     """
     import ray
-    from ray.exceptions import RayError
+    from ray.exceptions import RayError, RayTaskError
 
     own = ray.get_runtime_context().get_node_id()
     places = {
@@ -88,8 +88,12 @@ def others_look(store: Store) -> Generator[None]:
         clear(store, folder)
     found: dict[str, Finding] = {}
     for each in done:
-        with suppress(RayError):  # that machine has gone meanwhile: nothing of the run will be there
+        try:
             found[asked[each]] = ray.get(each)
+        except RayTaskError:
+            raise  # the look itself has failed
+        except RayError:
+            continue  # that machine has gone meanwhile: nothing of the run will be there
     wrong = {where: each for where, each in found.items() if not each.well}
     if wrong:
         first = next(iter(wrong.values()))
